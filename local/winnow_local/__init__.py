@@ -1,0 +1,1 @@
+"""The local cloud: the shipped template on moto, with what moto lacks filled in, under one virtual clock."""
