@@ -1,0 +1,1 @@
+"""The adapters: one module a service, `settings` that reads the environment, `wiring` where ports meet adapters."""

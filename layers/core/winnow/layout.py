@@ -1,0 +1,138 @@
+"""Where everything lies in the data bucket, and what the table's keys are. The only place that spells a key.
+
+A digest in a name is what makes a hop safe to run twice: the second run computes the same name and finds its work.
+
+The table's items (partition, sort → attributes), each with the hop that owns it:
+
+    OBJECT#<digest of key> VERSION      → key, oid, version, sequencer            ingest_object
+    SUPERSEDED             <oid>        → by, at                                  ingest_object
+    CONTENT#<id>           CLAIM        → oid, row                                ingest_object
+    CONTENT#<id>           ALSO#<oid>#<row> → further occurrences                 ingest_object
+    SHARD#<model>          <name>       → key, rows                               index_candidates
+    BATCH                  <batch>      → number, kind, status, job, ...          select_batch, collect_labels (status)
+    RESERVATION#<0-f>      <content>    → batch, state                            select_batch, collect_labels, reconcile
+    BUDGET                 <batch>      → usd (text)                              select_batch
+    ANNOTATOR              <worker>#<batch> → answers, agreed, seconds            collect_labels
+    LOOK                   <model>      → dataset, at                             evaluate_challenger
+    DEPLOYMENT             <model>      → status, dataset, at                     deploy_challenger, settle_deployment
+    LEASE                  <name>       → owner, until                            whoever holds it
+"""
+
+from __future__ import annotations
+
+from winnow.records import PoolObject
+from winnow.digests import digest
+
+LOOP = "config/loop.yaml"
+RECORDS = "records/"
+SCORES = "scores/"
+CANDIDATES = "candidates/"
+LABELS = "labels/"
+MODELS = "models/"
+CAPTURE = "capture/"
+CHAMPION = "models/champion.json"
+HEAD = "datasets/head.json"
+BOOTSTRAP = "bootstrap"
+"""Prefix of the ids of models that ship: they know nothing, so selection covers the pool instead."""
+
+
+def object_id(item: PoolObject) -> str:
+    """Name of one version of one pool object.
+
+    >>> object_id(PoolObject("b", "k", "v1", "00"))
+    'o1cf58021fa1a2a9fc39b'
+    """
+    return "o" + digest({"bucket": item.bucket, "key": item.key, "version": item.version}, length=20)
+
+
+def records(oid: str, part: int = 0) -> str:
+    return f"{RECORDS}{oid}/part-{part:04d}.jsonl.gz"
+
+
+def oid_of(records_key: str) -> str:
+    """The object id in a key under `records/`.
+
+    >>> oid_of("records/oab/part-0000.jsonl.gz")
+    'oab'
+    """
+    return records_key.split("/")[1]
+
+
+def occurrences(oid: str) -> str:
+    return f"occurrences/{oid}.jsonl.gz"
+
+
+def quarantine(oid: str) -> str:
+    return f"quarantine/{oid}.jsonl"
+
+
+def content(content_id: str) -> str:
+    return f"contents/{content_id}.png"
+
+
+def scores(model: str, records_key: str) -> str:
+    """The score artifact of one records artifact under one model.
+
+    >>> scores("m1", "records/oab/part-0000.jsonl.gz")
+    'scores/m1/oab/part-0000.npz'
+    """
+    return f"{SCORES}{model}/" + records_key.removeprefix(RECORDS).removesuffix(".jsonl.gz") + ".npz"
+
+
+def candidates(model: str, name: str) -> str:
+    return f"{CANDIDATES}{model}/{name}.npz"
+
+
+def plan(batch: str) -> str:
+    return f"batches/{batch}/plan.json"
+
+
+def manifest(batch: str) -> str:
+    return f"batches/{batch}/manifest.jsonl"
+
+
+def labels(batch: str) -> str:
+    return f"{LABELS}{batch}.jsonl"
+
+
+def dataset(version: str) -> str:
+    return f"datasets/{version}/dataset.json"
+
+
+def dataset_part(version: str, role: str) -> str:
+    """The labeled records of one role: `train`, `evaluation` or `reward`.
+
+    >>> dataset_part("d1", "train")
+    'datasets/d1/train/train.jsonl.gz'
+    """
+    return f"datasets/{version}/{role}/{role}.jsonl.gz"
+
+
+def reservation_partition(content_id: str) -> str:
+    """Reservations are spread over 16 partitions, so that no single one is hot."""
+    return f"RESERVATION#{content_id[0]}"
+
+
+def training_channel(version: str) -> str:
+    """Prefix of the `train` channel: the dataset itself, so nothing is copied."""
+    return f"datasets/{version}/train/"
+
+
+def training_spec(model: str) -> str:
+    return f"training/{model}/spec/spec.json"
+
+
+def model(model_id: str, name: str = "model.json") -> str:
+    return f"{MODELS}{model_id}/{name}"
+
+
+def gate_report(model_id: str) -> str:
+    return f"reports/{model_id}/gate.json"
+
+
+def deployment_report(model_id: str) -> str:
+    return f"reports/{model_id}/deployment.json"
+
+
+def feedback(inference_id: str) -> str:
+    return f"feedback/{inference_id}.json"

@@ -1,0 +1,290 @@
+"""`loop.yaml`: what a team decides about its loop. Validated as a whole; every field has a default and a sentence.
+
+Unknown keys are refused, so that a misspelled budget is an error and not a silent default.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from winnow.acquisition import STRATEGIES
+from winnow.errors import ConfigError
+from winnow.selection import SELECTORS
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Task(Section):
+    """What is to be learned."""
+
+    kind: Literal["text", "image"] = Field("text", description="What a record is.")
+    classes: tuple[ClassName, ...] = Field(
+        ("negative", "positive"), min_length=2, max_length=1000, description="Every answer an annotator may give, in order."
+    )
+    title: str = Field("Choose the class", min_length=1, max_length=128, description="Headline the annotator sees.")
+    guideline: str = Field(
+        "Choose the one class that fits best.", min_length=1, max_length=20_000,
+        description="How to decide, shown beside every item; its digest is kept with every label.",
+    )  # fmt: skip
+    rare_classes: tuple[ClassName, ...] = Field((), description="Classes that get a quota of their own in each batch.")
+    show_prediction: bool = Field(False, description="Whether annotators see the model's guess (it biases them).")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: names repeat; list every class once")
+        unknown = sorted(set(self.rare_classes) - set(self.classes))
+        if unknown:
+            raise ValueError(f"rare_classes: {unknown} are not among classes; add them there or remove them here")
+        return self
+
+
+class Arms(Section):
+    """How a batch is divided. What is left after the shares below is the active arm's."""
+
+    control: Share = Field(0.15, description="Share chosen uniformly: what random selection would have bought.")
+    rare: Share = Field(0.0, description="Share for records predicted to be of a rare class.")
+    evaluation_target: int = Field(300, ge=20, le=100_000, description="Labeled evaluation records to collect in all.")
+    evaluation_share: Share = Field(
+        0.5, description="Largest share of a batch spent on evaluation until the target is met; early gates need it."
+    )
+    reward_share: Share = Field(0.0, description="Share for the records that strategies are compared on.")
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Arms:
+        if self.control + self.rare + self.reward_share > 0.9:
+            raise ValueError("control + rare + reward_share: more than 0.9 leaves nothing to choose actively; lower one")
+        return self
+
+
+class Acquisition(Section):
+    """Which records are worth a person's time."""
+
+    strategy: str = Field("margin", description="Score of the active arm once a trained champion exists.")
+    selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
+    cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
+    candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
+    uniform_per_object: int = Field(1000, ge=10, le=20_000, description="Lowest uniform keys forwarded per object and role.")
+    near_duplicate_distance: float = Field(
+        0.02, ge=0.0, le=2.0, description="Records nearer than this (cosine distance) are asked once a batch."
+    )
+    min_fresh_share: Share = Field(0.9, description="Share of the pool the champion must have scored before selecting.")
+    arms: Arms = Field(default_factory=Arms, description="Division of a batch.")
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, name: str) -> str:
+        if name not in STRATEGIES:
+            raise ValueError(f"strategy {name!r} is unknown; choose one of {', '.join(sorted(STRATEGIES))}")
+        return name
+
+    @field_validator("selector", "cold_start")
+    @classmethod
+    def _known_selector(cls, name: str) -> str:
+        if name not in SELECTORS:
+            raise ValueError(f"selector {name!r} is unknown; choose one of {', '.join(sorted(SELECTORS))}")
+        return name
+
+
+class Batches(Section):
+    """How large a batch is."""
+
+    size: int = Field(100, ge=1, le=100_000, description="Records asked in one batch.")
+    min_size: int = Field(10, ge=1, le=100_000, description="A smaller batch is not worth a job; wait instead.")
+    max_open: int = Field(1, ge=1, le=20, description="Labeling batches open at once.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Batches:
+        if self.min_size > self.size:
+            raise ValueError("min_size is above size; lower it")
+        return self
+
+
+class Budget(Section):
+    """What labels may cost; a hard limit under every duplicate."""
+
+    total_usd: Decimal = Field(Decimal(1000), ge=0, le=10_000_000, description="All money for labels.")
+    price_per_answer_usd: Decimal = Field(Decimal("0.08"), ge=0, le=1000, description="One annotator's answer to one item.")
+    expert_price_per_answer_usd: Decimal = Field(Decimal("0.50"), ge=0, le=1000, description="One expert's answer.")
+
+
+class Quality(Section):
+    """When a label is believed."""
+
+    workers_per_item: int = Field(3, ge=1, le=9, description="Annotators asked per item.")
+    consensus: Literal["majority", "dawid_skene"] = Field("majority", description="How answers become a label.")
+    min_confidence: float = Field(0.6, ge=0.0, le=1.0, description="A consensus below this goes to experts.")
+    expert_workers: int = Field(1, ge=1, le=9, description="Experts asked per disputed item.")
+    disputes: bool = Field(True, description="Whether disputed items are asked of experts at all.")
+
+
+class Labeling(Section):
+    """Where the answers come from."""
+
+    backend: Literal["groundtruth"] = Field("groundtruth", description="The labeling backend.")
+    task_seconds: int = Field(600, ge=30, le=28_800, description="Time an annotator has for one item.")
+    lifetime_hours: int = Field(120, ge=1, le=720, description="After this an unanswered item expires.")
+
+
+class TrainingPolicy(Section):
+    """When and how a challenger is trained."""
+
+    min_labels: int = Field(20, ge=2, le=1_000_000, description="Train-role labels needed before the first training.")
+    min_new_labels: int = Field(5, ge=0, le=1_000_000, description="New train-role labels that make retraining worth it.")
+    members: int = Field(4, ge=0, le=16, description="Committee members beside the main head.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the fit; the same data and seed give the same model.")
+    instance: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="Training instance type.")
+    max_minutes: int = Field(60, ge=1, le=1440, description="Training is stopped after this.")
+    spot: bool = Field(False, description="Use spot capacity.")
+
+
+class Gate(Section):
+    """What a challenger must prove. Reasons stand with the thresholds in `winnow.models.gate`."""
+
+    alpha: float = Field(0.1, gt=0.0, lt=0.5, description="Total error probability over all planned looks.")
+    planned_looks: int = Field(20, ge=1, le=1000, description="Gate decisions the evaluation set is meant to last for.")
+    min_records: int = Field(50, ge=10, le=1_000_000, description="Fewer evaluation records decide nothing.")
+    min_gain: float = Field(0.0, ge=-0.2, le=0.5, description="Accuracy by which the challenger must be better.")
+    class_floor: float = Field(0.15, ge=0.0, le=1.0, description="No class may lose more recall than this.")
+    max_ece_increase: float = Field(0.1, ge=0.0, le=1.0, description="Calibration may not get worse by more than this.")
+
+
+class RolloutPolicy(Section):
+    """How the endpoint moves to a new model, and what sends it back."""
+
+    instance: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="Serving instance type.")
+    instances: int = Field(2, ge=1, le=100, description="Serving instances; a canary needs two.")
+    canary_percent: int = Field(10, ge=1, le=50, description="Capacity that gets the new model first.")
+    bake_minutes: int = Field(30, ge=0, le=60, description="How long the canary is watched.")
+    termination_minutes: int = Field(5, ge=0, le=60, description="How long the old fleet is kept after the shift.")
+    max_quality_drop: float = Field(
+        0.15, ge=0.0, le=1.0, description="Served accuracy this far under the gate's estimate trips the canary alarm."
+    )
+    min_feedback: int = Field(5, ge=1, le=1000, description="Judged predictions in a period before quality can alarm.")
+    max_error_rate: float = Field(0.05, ge=0.0, le=1.0, description="Share of failed invocations that trips the alarm.")
+    max_latency_ms: int = Field(2000, ge=1, le=60_000, description="p90 model latency that trips the alarm.")
+    capture_percent: int = Field(100, ge=0, le=100, description="Share of requests captured for watching production.")
+
+
+class Privacy(Section):
+    """What annotators and models may see."""
+
+    mask: bool = Field(True, description="Mask personal data in text before anything else sees it.")
+    salt: str = Field("winnow", min_length=1, max_length=128, description="Keys roles and pseudonyms; never change it.")
+
+
+class Limits(Section):
+    """What counts as input that can be used."""
+
+    max_object_mb: int = Field(64, ge=1, le=512, description="Larger pool objects go to quarantine.")
+    max_text_chars: int = Field(20_000, ge=100, le=100_000, description="Longer texts go to quarantine.")
+    max_image_megapixels: int = Field(25, ge=1, le=100, description="Larger images go to quarantine.")
+    image_side: int = Field(256, ge=16, le=2048, description="Longest side of the canonical image.")
+
+
+class Slo(Section):
+    """What is promised; alarms and dashboards use it."""
+
+    label_hours_p95: int = Field(48, ge=1, le=720, description="95 % of selected items are labeled within this.")
+    agreement: float = Field(0.9, ge=0.0, le=1.0, description="Agreement between annotators that is expected.")
+
+
+class Loop(Section):
+    """The whole of `loop.yaml`."""
+
+    version: Literal[1] = Field(1, description="Format of this file.")
+    task: Task = Field(default_factory=Task, description="What is to be learned.")
+    acquisition: Acquisition = Field(default_factory=Acquisition, description="Which records to ask for.")
+    batches: Batches = Field(default_factory=Batches, description="How large a batch is.")
+    budget: Budget = Field(default_factory=Budget, description="What labels may cost.")
+    labeling: Labeling = Field(default_factory=Labeling, description="Where the answers come from.")
+    quality: Quality = Field(default_factory=Quality, description="When a label is believed.")
+    training: TrainingPolicy = Field(default_factory=TrainingPolicy, description="When and how a challenger is trained.")
+    gate: Gate = Field(default_factory=Gate, description="What a challenger must prove.")
+    rollout: RolloutPolicy = Field(default_factory=RolloutPolicy, description="How the endpoint moves to a new model.")
+    privacy: Privacy = Field(default_factory=Privacy, description="What annotators and models may see.")
+    limits: Limits = Field(default_factory=Limits, description="What counts as usable input.")
+    slo: Slo = Field(default_factory=Slo, description="What is promised.")
+
+    @model_validator(mode="after")
+    def _affordable(self) -> Loop:
+        if self.acquisition.arms.rare > 0 and not self.task.rare_classes:
+            raise ValueError("acquisition.arms.rare is above 0 but task.rare_classes is empty; name the rare classes")
+        if self.gate.min_records > self.acquisition.arms.evaluation_target:
+            raise ValueError("gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide")
+        return self
+
+
+def parse(document: bytes | str) -> Loop:
+    """A validated loop from YAML (an empty document is all defaults).
+
+    Raises ConfigError with one line a problem, each naming the field and the remedy.
+
+    >>> parse("task: {kind: image, classes: [cat, dog]}").task.classes
+    ('cat', 'dog')
+    >>> parse("batches: {sise: 3}")
+    Traceback (most recent call last):
+    ...
+    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: max_open, min_size, size
+    """
+    try:
+        body = yaml.safe_load(document) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"loop.yaml: not YAML: {error}") from error
+    if not isinstance(body, dict):
+        raise ConfigError("loop.yaml: the top level must be a mapping of sections such as 'task:' and 'budget:'")
+    try:
+        return Loop.model_validate(body)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"loop.yaml: {line}" for line in _explain(error))) from error
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"]) or "top level"
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(sorted(_section(problem["loc"][:-1]).model_fields))
+            lines.append(f"{path}: unknown field; known here: {known}")
+        else:
+            given = "" if isinstance(problem["input"], dict | BaseModel) else f" (given: {problem['input']!r:.80})"
+            lines.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    return lines
+
+
+def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Loop
+    for part in path:
+        annotation: Any = section.model_fields[str(part)].annotation
+        section = annotation
+    return section
+
+
+def to_yaml(loop: Loop) -> str:
+    """The loop as YAML that `parse` reads back to an equal loop."""
+    return yaml.safe_dump(loop.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """(path, default, sentence) of every field, for the documentation and `winnow config explain`."""
+    rows: list[tuple[str, str, str]] = []
+
+    def walk(section: type[BaseModel], prefix: str) -> None:
+        for name, item in section.model_fields.items():
+            annotation: Any = item.annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                walk(annotation, f"{prefix}{name}.")
+            else:
+                rows.append((f"{prefix}{name}", str(item.get_default(call_default_factory=True)), item.description or ""))
+
+    walk(Loop, "")
+    return rows
