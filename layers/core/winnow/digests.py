@@ -1,7 +1,7 @@
 """Names that derive from content: canonical JSON, SHA-256 digests and short ids.
 
-Everything Winnow names (contents, batches, jobs, datasets, models, executions) is named by a digest of what it is for, so a
-hop that runs twice finds its work done. The bytes below are therefore a contract: changing them renames the world.
+Everything Winnow names (contents, batches, jobs, datasets, models, executions) is named by a digest of what it is for,
+so a hop that runs twice finds its work done. The bytes below are therefore a contract: changing them renames the world.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def digest(obj: Any, *, length: int = 32) -> str:
 def short_id(prefix: str, obj: Any) -> str:
     """A name of exactly 20 characters (`[a-z0-9]`, a letter first) that every AWS name pattern accepts.
 
-    `prefix` says what is named: one to four of `[a-z0-9]`, a letter first (`b` batch, `m` model, `d` dataset …), so that at
-    least 64 bits of digest remain.
+    `prefix` says what is named: one to four of `[a-z0-9]`, a letter first (`b` batch, `m` model, `d` dataset), so that
+    at least 64 bits of digest remain.
 
     Raises ValueError for any other prefix.
 

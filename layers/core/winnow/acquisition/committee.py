@@ -1,0 +1,75 @@
+"""How much a committee of models disagrees: vote entropy and BALD.
+
+Both take members (n, members, classes), each row of classes summing to 1, and give (n,) float32, higher = more worth
+labeling. A record for which any member gives NaN gets NaN. One member cannot disagree: it scores 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow.acquisition.strategy import Scores, Strategy
+from winnow.acquisition.uncertainty import entropy
+
+_BLOCK = 4096
+
+
+def vote_entropy(members: npt.NDArray[np.floating]) -> Scores:
+    """Entropy in nats of the members' votes (each votes for its best class, the first one when tied).
+
+    Source: Dagan and Engelson, Committee-Based Sampling for Training Probabilistic Classifiers, 1995.
+
+    >>> print(vote_entropy(np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.1], [0.6, 0.4]]])).round(4))
+    [0.6931 0.    ]
+    """
+    n, size, classes = members.shape
+    out = np.empty(n, dtype=np.float32)
+    for start in range(0, n, _BLOCK):
+        block = members[start : start + _BLOCK]
+        ballots = block.argmax(axis=2) + classes * np.arange(len(block))[:, None]
+        votes = np.bincount(ballots.ravel(), minlength=len(block) * classes).reshape(len(block), classes)
+        scores = entropy(votes / np.float32(size))
+        scores[np.isnan(block.sum(axis=(1, 2)))] = np.nan  # argmax would count a NaN as a vote
+        out[start : start + _BLOCK] = scores
+    return out
+
+
+def bald(members: npt.NDArray[np.floating]) -> Scores:
+    """Mutual information in nats between the label and the choice of member: entropy of the mean minus mean entropy.
+
+    High only where members are each sure and contradict each other; noise that all members see cancels out.
+
+    Source: Houlsby et al., Bayesian Active Learning for Classification and Preference Learning, 2011.
+
+    >>> print(bald(np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])).round(4))
+    [0.6931 0.    ]
+    """
+    n, size, classes = members.shape
+    out = np.empty(n, dtype=np.float32)
+    for start in range(0, n, _BLOCK):
+        block = members[start : start + _BLOCK].astype(np.float32, copy=False)
+        each = entropy(block.reshape(-1, classes)).reshape(-1, size).mean(axis=1)
+        out[start : start + _BLOCK] = entropy(block.mean(axis=1)) - each
+    return np.maximum(out, np.float32(0.0), out=out)
+
+
+def _members(predictions_members: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    assert predictions_members is not None  # `winnow.acquisition.score` checks the needs first
+    return predictions_members
+
+
+VOTE_ENTROPY = Strategy(
+    name="vote_entropy",
+    score=lambda predictions, _rng: vote_entropy(_members(predictions.members)),
+    needs=frozenset({"members"}),
+    source="Dagan and Engelson, 1995",
+    sentence="Asks for records on which the members of the committee vote for different classes.",
+)
+BALD = Strategy(
+    name="bald",
+    score=lambda predictions, _rng: bald(_members(predictions.members)),
+    needs=frozenset({"members"}),
+    source="Houlsby et al., 2011",
+    sentence="Asks for records on which members are sure of different classes, and ignores plain noise.",
+)

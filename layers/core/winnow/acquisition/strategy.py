@@ -1,0 +1,46 @@
+"""What a strategy is: a name, what it needs from the model, and the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Need = Literal["probabilities", "members", "embedding"]
+Scores = npt.NDArray[np.float32]
+
+
+class Outputs(Protocol):
+    """What a model said about n records; `winnow.models.predictions.Predictions` is one."""
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """(n, classes), rows sum to 1."""
+
+    @property
+    def embedding(self) -> npt.NDArray[np.float32]:
+        """(n, dim)."""
+
+    @property
+    def members(self) -> npt.NDArray[np.float32] | None:
+        """(n, members, classes), or None for a model without a committee."""
+
+
+Scorer = Callable[[Outputs, np.random.Generator], Scores]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to say how much a record would teach. Scores are (n,) float32, higher = more worth labeling."""
+
+    name: str
+    score: Scorer
+    needs: frozenset[Need]
+    """Outputs of the model package without which the strategy cannot work."""
+    source: str
+    """The paper or book the method comes from."""
+    sentence: str
+    """What it does, in one sentence for an operator."""

@@ -1,0 +1,76 @@
+"""Which set to ask for: a table of selectors, each from a pool to k rows of it.
+
+A new selector is one module and one line in `SELECTORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from winnow.errors import BadInput, ConfigError
+from winnow.selection.distances import squared_norms
+from winnow.selection.k_center import K_CENTER
+from winnow.selection.kmeans import KMEANS
+from winnow.selection.margin_kmeans import MARGIN_KMEANS
+from winnow.selection.selector import Indices, Pool, Selector
+from winnow.selection.top_k import RANDOM, TOP_K, top_k
+
+SELECTORS: Mapping[str, Selector] = {
+    selector.name: selector
+    for selector in (
+        TOP_K,
+        MARGIN_KMEANS,
+        KMEANS,
+        K_CENTER,
+        RANDOM,
+    )
+}
+
+
+def select(selector: str, pool: Pool, k: int, *, rng: np.random.Generator) -> Indices:
+    """Exactly min(k, n) different rows of the pool, best first.
+
+    Where a selector finds fewer than k (clusters of identical points), the rest are the best scores, or without scores
+    the first rows. Records that tie go by their order in the pool, so bring the pool into an order that does not depend
+    on chance (`plan_arms` orders by uniform key).
+
+    Raises ConfigError for an unknown selector or a pool without what it needs, BadInput for scores or embeddings that
+    are NaN, infinite or not one a row.
+
+    >>> pool = Pool(3, scores=np.float32([0.2, 0.9, 0.5]))
+    >>> select("top_k", pool, 2, rng=np.random.default_rng(0)).tolist()
+    [1, 2]
+    """
+    entry = SELECTORS.get(selector)
+    if entry is None:
+        raise ConfigError(f"selector {selector!r} is unknown; choose one of {', '.join(sorted(SELECTORS))}")
+    for need in sorted(entry.needs):
+        if getattr(pool, need) is None:
+            raise ConfigError(
+                f"selector {selector} needs {need}, which this pool does not carry; score it with a model"
+            )
+    _check(pool)
+    k = min(max(k, 0), pool.size)
+    rows = entry.select(pool, k, rng) if k else np.empty(0, dtype=np.int64)
+    if len(rows) < k:
+        rest = np.setdiff1d(np.arange(pool.size), rows)
+        best = rest if pool.scores is None else rest[top_k(pool.scores[rest], k - len(rows))]
+        rows = np.concatenate([rows, best[: k - len(rows)]])
+    return rows
+
+
+def _check(pool: Pool) -> None:
+    for name, values in (("scores", pool.scores), ("embedding", pool.embedding)):
+        if values is None:
+            continue
+        if len(values) != pool.size:
+            raise BadInput(f"the pool has {pool.size} records but {len(values)} rows of {name}", code="pool-shape")
+        finite = np.isfinite(values if values.ndim == 1 else squared_norms(values))
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise BadInput(f"{name} of row {row} is NaN or infinite; score it again", code="pool-values")
+
+
+__all__ = ["SELECTORS", "Indices", "Pool", "Selector", "select"]
