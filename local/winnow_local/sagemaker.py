@@ -1,0 +1,248 @@
+"""SageMaker of the local cloud: one door for its actions, the rules they share, and the model registry.
+
+moto answers SageMaker calls with canned states; here the actions the loop uses are taken over whole, each by a method
+of the same name on a service (labeling, training, endpoints, registry): request in, response out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from moto.core.responses import ActionResult
+from moto.sagemaker.exceptions import ConflictException, ResourceInUseException, ResourceNotFound, ValidationError
+
+from .patches import Patch
+
+if TYPE_CHECKING:
+    from moto.sagemaker.responses import SageMakerResponse
+
+    from .cloud import LocalCloud
+
+Request = dict[str, Any]
+
+
+class Service:
+    """What the four services share: the cloud, its one lock, ARNs, tags and S3."""
+
+    actions: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
+        self.cloud, self.clock, self._tags, self._lock = cloud, cloud.clock, tags, cloud.gateway.lock
+
+    def now(self) -> datetime:
+        """Virtual time, aware, in UTC."""
+        return datetime.fromtimestamp(self.clock.time(), UTC)
+
+    def arn(self, kind: str, name: str, *, tags: Iterable[dict[str, str]] = ()) -> str:
+        """The ARN of a resource, whose tags are noted."""
+        arn = f"arn:aws:sagemaker:{self.cloud.region}:{self.cloud.account}:{kind}/{name}"
+        self._tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags or ()})
+        return arn
+
+    def tell(self, what: str, detail: dict[str, Any], arn: str) -> None:
+        """Emit `SageMaker <what> State Change`."""
+        self.cloud.emit_event("aws.sagemaker", f"SageMaker {what} State Change", detail, [arn])
+
+    def get(self, uri: str) -> bytes:
+        """The bytes of an S3 object."""
+        bucket, key = split_uri(uri)
+        body: bytes = self.cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
+
+    def put(self, uri: str, body: bytes) -> None:
+        """Write an S3 object."""
+        bucket, key = split_uri(uri)
+        self.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+
+    def exists(self, uri: str) -> bool:
+        """Whether an S3 object is there."""
+        bucket, key = split_uri(uri)
+        s3 = self.cloud.client("s3")
+        try:
+            s3.head_object(Bucket=bucket, Key=key)
+        except s3.exceptions.ClientError:
+            return False
+        return True
+
+
+class Registry(Service):
+    """Model packages by group and version, their approval, and the tags of every SageMaker resource."""
+
+    actions = (
+        "create_model_package_group", "describe_model_package_group", "list_model_package_groups",
+        "delete_model_package_group", "create_model_package", "describe_model_package", "list_model_packages",
+        "update_model_package", "delete_model_package", "add_tags", "list_tags", "delete_tags",
+    )  # fmt: skip
+
+    def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
+        super().__init__(cloud, tags)
+        self._groups, self._packages, self._tokens = dict[str, Request](), dict[str, Request](), dict[str, str]()
+
+    def create_model_package_group(self, p: Request) -> Request:
+        name = p["ModelPackageGroupName"]
+        refuse(name in self._groups, f"Model Package Group already exists: {name}")
+        arn = self.arn("model-package-group", name, tags=p.get("Tags"))
+        made = {"ModelPackageGroupArn": arn, "ModelPackageGroupStatus": "Completed", "CreatedBy": {}}
+        self._groups[name] = {**p, **made, "CreationTime": self.now(), "next": 1}
+        return {"ModelPackageGroupArn": arn}
+
+    def describe_model_package_group(self, p: Request) -> Request:
+        return find(self._groups, p["ModelPackageGroupName"].rsplit("/", 1)[-1], "Model Package Group")
+
+    def list_model_package_groups(self, p: Request) -> Request:
+        return page(self._groups.values(), p, into="ModelPackageGroupSummaryList", name="ModelPackageGroupName")
+
+    def delete_model_package_group(self, p: Request) -> Request:
+        self.describe_model_package_group(p)
+        name = p["ModelPackageGroupName"].rsplit("/", 1)[-1]
+        if any(package["ModelPackageGroupName"] == name for package in self._packages.values()):
+            raise ConflictException(f"Model Package Group {name} still has model packages")
+        del self._groups[name]
+        return {}
+
+    def create_model_package(self, p: Request) -> Request:
+        refuse("ModelPackageGroupName" not in p, "the local cloud keeps versioned packages only: name a group")
+        with self._lock:
+            group = self.describe_model_package_group(p)
+            if (token := p.get("ClientToken")) in self._tokens:
+                return {"ModelPackageArn": self._tokens[token]}
+            version, group["next"] = group["next"], group["next"] + 1
+            arn = self.arn("model-package", f"{group['ModelPackageGroupName']}/{version}", tags=p.get("Tags"))
+            made = {"ModelPackageArn": arn, "ModelPackageVersion": version, "ModelPackageStatus": "Completed"}
+            about = {"ModelPackageStatusDetails": {"ValidationStatuses": []}, "CreationTime": self.now()}
+            self._packages[arn] = {"ModelApprovalStatus": "PendingManualApproval", **p, **made, **about}
+            self._packages[arn]["ModelPackageGroupName"] = group["ModelPackageGroupName"]
+            if token:
+                self._tokens[token] = arn
+        self._tell(arn)
+        return {"ModelPackageArn": arn}
+
+    def describe_model_package(self, p: Request) -> Request:
+        return find(self._packages, p["ModelPackageName"], "ModelPackage")
+
+    def list_model_packages(self, p: Request) -> Request:
+        group, approval = p.get("ModelPackageGroupName"), p.get("ModelApprovalStatus")
+        kept = [
+            package for package in self._packages.values()
+            if (not group or package["ModelPackageGroupName"] == group.rsplit("/", 1)[-1])
+            and (not approval or package["ModelApprovalStatus"] == approval)
+        ]  # fmt: skip
+        return page(kept, p, into="ModelPackageSummaryList", name="ModelPackageArn")
+
+    def update_model_package(self, p: Request) -> Request:
+        package = find(self._packages, p["ModelPackageArn"], "ModelPackage")
+        customer = {**package.get("CustomerMetadataProperties", {}), **p.pop("CustomerMetadataProperties", {})}
+        for gone in p.pop("CustomerMetadataPropertiesToRemove", []):
+            customer.pop(gone, None)
+        package.update(p, CustomerMetadataProperties=customer, LastModifiedTime=self.now())
+        self._tell(p["ModelPackageArn"])
+        return {"ModelPackageArn": p["ModelPackageArn"]}
+
+    def delete_model_package(self, p: Request) -> Request:
+        del self._packages[self.describe_model_package(p)["ModelPackageArn"]]
+        return {}
+
+    def add_tags(self, p: Request) -> Request:
+        self._of(p).update({tag["Key"]: tag["Value"] for tag in p["Tags"]})
+        return self.list_tags(p)
+
+    def list_tags(self, p: Request) -> Request:
+        return {"Tags": [{"Key": key, "Value": value} for key, value in self._of(p).items()]}
+
+    def delete_tags(self, p: Request) -> Request:
+        for key in p["TagKeys"]:
+            self._of(p).pop(key, None)
+        return {}
+
+    def _of(self, p: Request) -> dict[str, str]:
+        return find(self._tags, p["ResourceArn"], "resource")
+
+    def _tell(self, arn: str) -> None:
+        told = ("ModelPackageGroupName", "ModelPackageVersion", "ModelPackageArn", "ModelPackageStatus",
+                "ModelApprovalStatus", "ApprovalDescription", "CustomerMetadataProperties")  # fmt: skip
+        self.tell("Model Package", {key: self._packages[arn][key] for key in told if key in self._packages[arn]}, arn)
+
+
+def refuse(when: bool, message: str) -> None:
+    """Raise SageMaker's ValidationException when the condition holds."""
+    if when:
+        raise ValidationError(message=message)
+
+
+def in_use(when: bool, message: str) -> None:
+    """Raise ResourceInUse when the condition holds."""
+    if when:
+        raise ResourceInUseException(message=message)
+
+
+def find(where: dict[str, Any], name: str, kind: str, *, error: Callable[..., Exception] = ValidationError) -> Any:
+    """The named resource; a ValidationException, as SageMaker answers for most of its resources, when it is not there."""
+    if name not in where:
+        raise error(message=f'Could not find {kind} "{name}".')
+    return where[name]
+
+
+def find_job(where: dict[str, Any], name: str, kind: str) -> Any:
+    """The same for jobs, whose model declares ResourceNotFound."""
+    return find(where, name, kind, error=ResourceNotFound)
+
+
+_TIMES = ("CreationTime", "LastModifiedTime")
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def page(items: Iterable[Request], p: Request, *, into: str, name: str, status: str = "") -> Request:
+    """One page of a List action: filters, order and token that every SageMaker list has."""
+    kept = [
+        item for item in items
+        if p.get("NameContains", "").lower() in str(item[name]).lower()
+        and p.get("StatusEquals", item.get(status)) == item.get(status)
+        and all(item[t] > _aware(p[f"{t}After"]) for t in _TIMES if f"{t}After" in p)
+        and all(item[t] < _aware(p[f"{t}Before"]) for t in _TIMES if f"{t}Before" in p)
+    ]  # fmt: skip
+    by = {"Name": name, "Status": status}.get(p.get("SortBy", ""), "CreationTime")
+    kept.sort(key=lambda item: item[by], reverse=p.get("SortOrder") == "Descending")
+    start, size = int(p.get("NextToken") or 0), int(p.get("MaxResults") or 100)
+    more = {"NextToken": str(start + size)} if start + size < len(kept) else {}
+    return {into: kept[start : start + size], **more}
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an `s3://` URI; ValidationException for anything else."""
+    parts = urlsplit(uri)
+    refuse(parts.scheme != "s3" or not parts.netloc, f"not an S3 URI: {uri}")
+    return parts.netloc, uri[len(f"s3://{parts.netloc}/") :]
+
+
+def install(cloud: LocalCloud) -> None:
+    """Give the cloud its registry, labeling, training and endpoints."""
+    from . import endpoints, labeling, training
+
+    tags: dict[str, dict[str, str]] = {}
+    cloud.registry, cloud.labeling = Registry(cloud, tags), labeling.Labeling(cloud, tags)
+    cloud.training, cloud.endpoints = training.Training(cloud, tags), endpoints.Endpoints(cloud, tags)
+
+
+def patches(service: str, actions: Iterable[str], behaviour: str, *, absent: Iterable[str] = ()) -> tuple[Patch, ...]:
+    """Rows of the patch table that hand these actions of the SageMaker API to the cloud's service of that name."""
+
+    def make(action: str) -> Callable[[Any, LocalCloud], Any]:
+        def handler(_: Any, cloud: LocalCloud) -> Callable[[SageMakerResponse], ActionResult]:
+            return lambda response: ActionResult(getattr(getattr(cloud, service), action)(dict(response._get_params())))
+
+        return handler
+
+    owner = "moto.sagemaker.responses.SageMakerResponse"
+    return tuple(Patch(owner, action, behaviour, make(action), action in absent) for action in actions)
+
+
+PATCHES = patches(
+    "registry", Registry.actions, "A package keeps its metadata, has an approval and tells of it.",
+    absent=("delete_model_package", "delete_model_package_group"),
+)  # fmt: skip
