@@ -1,0 +1,1 @@
+"""The model package's record, calibration, evaluation and the gate's statistics."""

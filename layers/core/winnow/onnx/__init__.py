@@ -1,0 +1,1 @@
+"""Running, checking and building model packages: the onnxruntime and Pillow adapters, and the ONNX file format."""

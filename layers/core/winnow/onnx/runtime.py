@@ -1,0 +1,144 @@
+"""A model package loaded into onnxruntime: records in, probabilities and embedding out.
+
+Load only packages that `winnow.onnx.check` has passed: a hostile graph can loop, and a file can name other files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from winnow.errors import BadModel
+from winnow.models.package import CARD_FILE, MODEL_FILE, ModelCard, check_files
+from winnow.models.predictions import Predictions
+from winnow.onnx.features import WORDS, Payload, clean_text, image_tensor, text_of
+
+BATCH = 64
+"""Rows of one pass: measured best for text graphs; larger batches leave the processor's cache."""
+
+MAX_BATCH_CHARS = 32_768
+"""Characters of one pass, counting every row as long as its longest: string graphs pad to the longest row."""
+
+
+class OnnxModel:
+    """A loaded model package. Not for several threads at once with one instance's `predict` and different batches."""
+
+    def __init__(self, card: ModelCard, model: bytes, *, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Without this a file that starts like onnxruntime's own format would be taken for one.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        options.use_deterministic_compute = True
+        self.card = card
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # onnxruntime derives its exceptions from Exception one by one, without a base of their own.
+        except Exception as error:  # noqa: BLE001
+            raise BadModel(
+                f"{MODEL_FILE} does not load: {_first_line(error)}; export it for opset 20 or lower"
+            ) from error
+        self._outputs = card.outputs.names()
+        self._extra = {
+            item.name: np.array(len(card.classes), dtype=np.int64) for item in card.inputs if item.kind == "class_count"
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], *, threads: int = 1) -> OnnxModel:
+        """Load from the package's files by name; raises `BadModel` for a wrong card, digest or graph."""
+        if CARD_FILE not in files:
+            raise BadModel(f"the package has no {CARD_FILE}; put it beside {MODEL_FILE}")
+        card = ModelCard.from_bytes(files[CARD_FILE])
+        check_files(card, files)
+        return cls(card, files[MODEL_FILE], threads=threads)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int = 1) -> OnnxModel:
+        """Load from a folder; raises `BadModel` for a wrong card, digest or graph."""
+        return cls.from_files(read_folder(folder), threads=threads)
+
+    def predict(self, payloads: Sequence[Payload], *, batch: int = BATCH) -> Predictions:
+        """Run every payload once; row i of the result belongs to payload i.
+
+        Raises `BadInput` for a payload that is not of the model's kind or does not decode.
+        """
+        if self.card.kind == "text":
+            return self._predict_text([text_of(payload) for payload in payloads], batch=batch)
+        shape = self.card.payload.shape
+        assert shape is not None  # by ModelInput
+        parts = []
+        for start in range(0, len(payloads), batch):
+            rows = [image_tensor(payload, shape=shape) for payload in payloads[start : start + batch]]
+            parts.append(self.run(np.stack(rows)))
+        return _joined(parts, card=self.card)
+
+    def _predict_text(self, texts: Sequence[str], *, batch: int) -> Predictions:
+        form = self.card.payload.form
+        if form not in (None, WORDS):
+            raise BadModel(f"inputs[].form is {form!r}; this version knows {WORDS!r}: update Winnow or train again")
+        cleaned = [clean_text(text) for text in texts] if form == WORDS else list(texts)
+        # Texts of like length share a batch, because every row is padded to the longest.
+        order = sorted(range(len(cleaned)), key=lambda row: len(cleaned[row]))
+        ordered = [cleaned[row] for row in order]
+        parts = [
+            self.run(np.array(ordered[cut], dtype=object)) for cut in _cuts([len(text) for text in ordered], batch)
+        ]
+        joined = _joined(parts, card=self.card)
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return Predictions(
+            probabilities=joined.probabilities[back],
+            embedding=joined.embedding[back],
+            members=None if joined.members is None else joined.members[back],
+        )
+
+    def run(self, tensor: npt.NDArray[Any]) -> Predictions:
+        """One pass over an input tensor that is ready: strings (n,) or float32 (n, H, W, C)."""
+        out = self._session.run(self._outputs, {self.card.payload.name: tensor, **self._extra})
+        return Predictions(probabilities=out[0], embedding=out[1], members=out[2] if len(out) > 2 else None)
+
+
+def read_folder(folder: str | Path) -> dict[str, bytes]:
+    """The files of a package folder by name; raises `BadModel` without a card."""
+    root = Path(folder)
+    if not (root / CARD_FILE).is_file():
+        raise BadModel(f"{root} has no {CARD_FILE}; give the folder of a model package")
+    card = ModelCard.from_bytes((root / CARD_FILE).read_bytes())
+    names = [CARD_FILE, *card.files]
+    return {name: (root / name).read_bytes() for name in names if (root / name).is_file()}
+
+
+def _cuts(lengths: Sequence[int], batch: int) -> Iterator[slice]:
+    """Slices of rows in ascending order of length: at most `batch` rows and `MAX_BATCH_CHARS` padded characters."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        full = end - start == batch
+        if end == len(lengths) or full or (end - start + 1) * lengths[end] > MAX_BATCH_CHARS:
+            yield slice(start, end)
+            start = end
+
+
+def _joined(parts: Sequence[Predictions], *, card: ModelCard) -> Predictions:
+    if not parts:
+        return Predictions(
+            probabilities=np.zeros((0, len(card.classes)), np.float32),
+            embedding=np.zeros((0, 0), np.float32),
+            members=None if card.outputs.members is None else np.zeros((0, 0, len(card.classes)), np.float32),
+        )
+    members = [part.members for part in parts if part.members is not None]
+    return Predictions(
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        embedding=np.concatenate([part.embedding for part in parts]),
+        members=np.concatenate(members) if members else None,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
