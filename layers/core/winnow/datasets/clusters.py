@@ -76,7 +76,8 @@ def _cells(grey: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         edges = np.linspace(0.0, length, _SIDE + 1)
         pixels = np.arange(length)
         overlap = np.minimum(edges[1:, None], pixels + 1.0) - np.maximum(edges[:-1, None], pixels)
-        return np.maximum(overlap, 0.0) * (_SIDE / length)
+        shares: npt.NDArray[np.float64] = np.maximum(overlap, 0.0) * (_SIDE / length)
+        return shares
 
     cells: npt.NDArray[np.float64] = averages(grey.shape[0]) @ grey @ averages(grey.shape[1]).T
     return cells

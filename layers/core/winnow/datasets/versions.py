@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from winnow.digests import digest, short_id
@@ -13,8 +14,8 @@ from winnow.errors import BadInput
 def next_version(parent: str | None, batches: Iterable[str]) -> str:
     """Name of the version that adds these batches to `parent` (None for the first); their order does not matter.
 
-    The same parent and batches give the same name, so collecting twice makes one version; versions form one line because
-    each names its parent.
+    The same parent and batches give the same name, so collecting twice makes one version; versions form one line
+    because each names its parent.
 
     >>> next_version(None, ["b1"])
     'd33a2cac2e35194fdff2'
@@ -34,7 +35,7 @@ def ordered(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ['a', 'b']
     """
     found = sorted(entries, key=lambda entry: str(entry["id"]))
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         if before["id"] == after["id"]:
             raise BadInput(
                 f"content {after['id']} stands twice in one manifest; keep one label", code="repeated-content"

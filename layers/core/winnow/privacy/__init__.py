@@ -1,0 +1,1 @@
+"""What annotators and models may see: detection and masking of personal data."""
