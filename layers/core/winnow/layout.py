@@ -11,10 +11,13 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     SHARD#<model>          <name>       → key, rows                               index_candidates
     BATCH                  <batch>      → number, kind, status, job, ...          select_batch, collect_labels (status)
     RESERVATION#<0-f>      <content>    → batch, state                            select_batch, collect_labels, reconcile
-    BUDGET                 <batch>      → usd (text)                              select_batch
+    HEAD                   BATCH        → number, batch, usd: the newest batch    select_batch, collect_labels
+    BUDGET                 <batch>      → usd (text)                              select_batch, collect_labels
     ANNOTATOR              <worker>#<batch> → answers, agreed, seconds            collect_labels
-    LOOK                   <model>      → dataset, at                             evaluate_challenger
-    DEPLOYMENT             <model>      → status, dataset, at                     deploy_challenger, settle_deployment
+    LOOK                   <number>     → model, dataset, at                      evaluate_challenger
+    DEPLOYMENT             <model>      → status, dataset, champion, alarms, at   deploy_challenger, settle_deployment
+    SUSPECT                <kind>#<name> → since, repairs                         reconcile
+    EXPIRY                 <content>#<batch> → at                                 reconcile
     LEASE                  <name>       → owner, until                            whoever holds it
 """
 
@@ -25,11 +28,13 @@ from winnow.digests import digest
 
 LOOP = "config/loop.yaml"
 RECORDS = "records/"
+OCCURRENCES = "occurrences/"
 SCORES = "scores/"
 CANDIDATES = "candidates/"
 LABELS = "labels/"
 MODELS = "models/"
 CAPTURE = "capture/"
+PRODUCTION = "production/"
 CHAMPION = "models/champion.json"
 HEAD = "datasets/head.json"
 BOOTSTRAP = "bootstrap"
@@ -40,13 +45,18 @@ def object_id(item: PoolObject) -> str:
     """Name of one version of one pool object.
 
     >>> object_id(PoolObject("b", "k", "v1", "00"))
-    'o1cf58021fa1a2a9fc39b'
+    'oce2a9ff93ece8b07f7ec'
     """
     return "o" + digest({"bucket": item.bucket, "key": item.key, "version": item.version}, length=20)
 
 
 def records(oid: str, part: int = 0) -> str:
     return f"{RECORDS}{oid}/part-{part:04d}.jsonl.gz"
+
+
+def rehomed(oid: str, superseded: str) -> str:
+    """Contents that `superseded` owned and that live on because `oid` holds them too."""
+    return f"{RECORDS}{oid}/from-{superseded}.jsonl.gz"
 
 
 def oid_of(records_key: str) -> str:
@@ -59,7 +69,7 @@ def oid_of(records_key: str) -> str:
 
 
 def occurrences(oid: str) -> str:
-    return f"occurrences/{oid}.jsonl.gz"
+    return f"{OCCURRENCES}{oid}.jsonl.gz"
 
 
 def quarantine(oid: str) -> str:
@@ -132,6 +142,25 @@ def gate_report(model_id: str) -> str:
 
 def deployment_report(model_id: str) -> str:
     return f"reports/{model_id}/deployment.json"
+
+
+def publish_report(model_id: str) -> str:
+    """Why a trained package was refused; absent for a package that was published."""
+    return f"reports/{model_id}/publish.json"
+
+
+def training_artifact(stack: str, model_id: str) -> str:
+    """What a training job leaves.
+
+    >>> training_artifact("winnow", "m1")
+    'training-output/winnow-m1/output/model.tar.gz'
+    """
+    return f"training-output/{stack}-{model_id}/output/model.tar.gz"
+
+
+def production(name: str) -> str:
+    """Captured requests on their way back into the pool; ingest reads them as it reads a dropped object."""
+    return f"{PRODUCTION}{name}.jsonl"
 
 
 def feedback(inference_id: str) -> str:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from winnow.loop import Loop
 from winnow.models.package import ModelCard
 from winnow.models.predictions import Predictions
@@ -159,6 +162,9 @@ class LabelingOutcome:
 class LabelingBackend(Protocol):
     """Ground Truth, or any other that leaves the same artifacts."""
 
+    def has_team(self, team: Literal["crowd", "expert"]) -> bool:
+        """Whether such a work team is configured."""
+
     def submit(self, job: LabelingJob) -> None:
         """Create the job; a job of this name that exists already is success. Raises ConfigError, Retryable."""
 
@@ -197,6 +203,8 @@ class EndpointState:
     model: str | None
     """Id of the model whose config serves (during an update still the old one)."""
     failure: str | None = None
+    pending: str | None = None
+    """Id of the model that an update under way moves to."""
 
 
 @dataclass(frozen=True)
@@ -285,8 +293,11 @@ class Model(Protocol):
 class Models(Protocol):
     """Published model packages, by id; loading verifies every digest of `model.json`."""
 
-    def load(self, model: str) -> Model:
-        """A published model, or one of the shipped bootstrap models (`bootstrap-...`). Raises NotFound, BadModel."""
+    def load(self, model: str, *, classes: tuple[str, ...] = ()) -> Model:
+        """A published model, or one of the shipped bootstrap models. Raises NotFound, BadModel.
+
+        `classes` are what a bootstrap model is uniform over; a published package brings its own.
+        """
 
     def load_arm(self, model: str, arm: Literal["active", "control"]) -> Model | None:
         """The comparison fit published beside a model, or None."""
@@ -296,6 +307,24 @@ class Models(Protocol):
 
         Files first, `model.json` last, so a package is complete or absent. Raises BadModel.
         """
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalImage:
+    """A decoded image in the form every hop sees."""
+
+    png: bytes
+    width: int
+    height: int
+    pixels: npt.NDArray[np.uint8]
+    """(height, width) grey or (height, width, 3) RGB; content is identified by these."""
+    grey: npt.NDArray[np.uint8]
+    """(height, width)."""
+
+
+class Images(Protocol):
+    def canonical(self, data: bytes, *, side: int, megapixels: int) -> CanonicalImage:
+        """Decode PNG or JPEG, upright, longest side at most `side`, metadata gone. Raises BadInput."""
 
 
 @dataclass(frozen=True)
@@ -315,4 +344,5 @@ class Ports:
     alarms: Alarms
     executions: Executions
     models: Models
+    images: Images
     loop: Loop

@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Both set themselves up; all they need is python3 (3.11+) and make.
+PY := .venv/bin/python
+ARCH ?= x86_64
+ENV ?= dev
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: demo test check bench build deploy smoke-aws clean setup sam lock
+
+setup:
+	@sh scripts/setup.sh
+
+demo: setup ## the whole loop on real data, on this machine
+	@.venv/bin/winnow demo
+
+test: setup sam ## every test
+	$(PY) -m pytest -q --cov --cov-report=term:skip-covered
+
+check: setup sam ## style, types, import floors, template lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	PYTHONPATH=layers/core:cli:local .venv/bin/lint-imports
+	.venv/bin/cfn-lint template.yaml infra/observability.yaml
+	AWS_DEFAULT_REGION=us-east-1 .cache/sam/bin/sam validate --lint
+
+bench: setup ## ratios against peers and limits, in one run
+	$(PY) -m benchmarks
+
+sam: ## SAM CLI, in an environment of its own: its pins do not fit ours
+	@sh scripts/setup_sam.sh
+
+build: sam ## what deploy ships
+	sh scripts/build.sh $(ARCH)
+
+deploy: build ## to the account your credentials name
+	.cache/sam/bin/sam deploy --config-env $(ENV)
+
+smoke-aws: setup ## NOT RUN ON AWS YET: one record through a real account (needs ACCOUNT=...)
+	$(PY) scripts/smoke_aws.py --account "$(ACCOUNT)"
+
+lock: ## refresh requirements*.lock
+	sh scripts/lock.sh
+
+clean:
+	rm -rf .venv .cache .aws-sam build layers/training *.egg-info

@@ -1,0 +1,101 @@
+"""Where ports meet adapters. Nothing is built at import; clients live as long as the worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from winnow import layout
+from winnow.aws.clock import SystemClock
+from winnow.aws.cloudwatch import DeploymentAlarms
+from winnow.aws.dynamodb import DynamoTable
+from winnow.aws.groundtruth import GroundTruth
+from winnow.aws.packages import PublishedModels
+from winnow.aws.s3 import DataBucket, PoolBucket
+from winnow.aws.sagemaker import Endpoint, ModelRegistry, TrainingJobs
+from winnow.aws.settings import Settings
+from winnow.aws.sqs import SqsQueues
+from winnow.aws.stepfunctions import StateMachines
+from winnow.errors import NotFound
+from winnow.formats.images import PillowImages
+from winnow.loop import Loop, parse
+from winnow.ports import Ports
+
+_CONFIG = Config(
+    retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=60, max_pool_connections=32
+)
+
+
+@dataclass(frozen=True)
+class _Clients:
+    """boto3 clients, made when first used: a hop that never trains never loads SageMaker's service model."""
+
+    session: Any
+
+    @cache  # noqa: B019 - one instance a worker, and it lives as long as the worker
+    def get(self, service: str) -> Any:
+        return self.session.client(service, config=_CONFIG)
+
+
+class _Lazy:
+    """Stands in for a client until it is used, so that building the ports costs nothing."""
+
+    def __init__(self, clients: _Clients, service: str) -> None:
+        self._clients = clients
+        self._service = service
+
+    def __getattr__(self, operation: str) -> Any:
+        return getattr(self._clients.get(self._service), operation)
+
+
+@cache
+def _clients(region: str) -> _Clients:
+    return _Clients(boto3.session.Session(region_name=region))
+
+
+@cache
+def _models(settings: Settings, data: DataBucket) -> PublishedModels:
+    return PublishedModels(data)
+
+
+@cache
+def _data(settings: Settings) -> DataBucket:
+    return DataBucket(_Lazy(_clients(settings.region), "s3"), settings.data_bucket)
+
+
+def loop(data: DataBucket) -> Loop:
+    """The team's loop.yaml, or all defaults before one was pushed. Raises ConfigError for an invalid one."""
+    try:
+        return parse(data.get(layout.LOOP))
+    except NotFound:
+        return Loop()
+
+
+def ports() -> Ports:
+    """Everything the steps of this worker may touch, with the loop as it is now."""
+    settings = Settings.from_environment()
+    clients = _clients(settings.region)
+    data = _data(settings)
+    policy = loop(data)
+    sagemaker = _Lazy(clients, "sagemaker")
+    return Ports(
+        stack=settings.stack,
+        clock=SystemClock(),
+        data=data,
+        pool=PoolBucket(_Lazy(clients, "s3"), settings.pool_bucket),
+        table=DynamoTable(_Lazy(clients, "dynamodb"), settings.stack),
+        queues=SqsQueues(_Lazy(clients, "sqs"), settings.stack),
+        labeling=GroundTruth(sagemaker, settings, data),
+        training=TrainingJobs(sagemaker, settings, data, policy),
+        serving=Endpoint(sagemaker, settings, data, policy),
+        registry=ModelRegistry(sagemaker, settings),
+        alarms=DeploymentAlarms(_Lazy(clients, "cloudwatch"), settings.stack),
+        executions=StateMachines(_Lazy(clients, "stepfunctions"), settings),
+        models=_models(settings, data),
+        images=PillowImages(),
+        loop=policy,
+    )

@@ -1,0 +1,1 @@
+"""Adapters that read file formats with libraries of their own (Pillow). Only ingest carries them."""

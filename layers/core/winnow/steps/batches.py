@@ -1,0 +1,197 @@
+"""A batch from plan to labeling job: shared by selection and by disputes, safe to stop anywhere and to run twice.
+
+The plan is written first. Then the head of batches moves by compare-and-set, and with it the budget: whoever moves it
+owns the number, and the money of every earlier batch is already in the set that the sum is taken over. All that follows
+is derived from the plan and may be repeated by anybody.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from winnow import layout
+from winnow.digests import digest
+from winnow.errors import BudgetExceeded, Conflict
+from winnow.loop import Loop
+from winnow.ports import JsonDict, LabelingJob, Ports
+from winnow.records import Arm, Record, Role, from_jsonl, to_jsonl
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One record of a batch and why it was chosen."""
+
+    id: str
+    oid: str
+    cluster: str
+    role: Role
+    records: str
+    """Key of the records artifact with its payload."""
+    arm: Arm
+    strategy: str
+    score: float | None
+    rank: int
+    prediction: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`batches/<batch>/plan.json`: what is asked, of whom, why, and for how much."""
+
+    batch: str
+    kind: Literal["select", "dispute"]
+    team: Literal["crowd", "expert"]
+    workers_per_item: int
+    model: str
+    cause: str
+    phase: str
+    usd: str
+    """Money committed, as decimal text."""
+    created_at: str
+    choices: tuple[Choice, ...]
+    parent: str | None = None
+    """The batch whose disputed items this one asks experts about."""
+
+    def to_bytes(self) -> bytes:
+        body = {**self.__dict__, "format": 1, "choices": [choice.__dict__ for choice in self.choices]}
+        return json.dumps(body, indent=1, ensure_ascii=False).encode()
+
+
+def read_plan(batch: str, ports: Ports) -> Plan:
+    body = json.loads(ports.data.get(layout.plan(batch)))
+    body.pop("format")
+    return Plan(**{**body, "choices": tuple(Choice(**choice) for choice in body["choices"])})
+
+
+def price(kind: Literal["select", "dispute"], loop: Loop) -> Decimal:
+    """Money one item of a batch costs."""
+    if kind == "dispute":
+        return loop.budget.expert_price_per_answer_usd * loop.quality.expert_workers
+    return loop.budget.price_per_answer_usd * loop.quality.workers_per_item
+
+
+def committed(ports: Ports) -> Decimal:
+    """Money committed to all batches so far: the sum over a set, so a repeat counts once."""
+    return sum((Decimal(item["usd"]) for item in ports.table.query("BUDGET")), Decimal(0))
+
+
+def open_batch(plan: Plan, ports: Ports) -> bool:
+    """Commit the money, reserve the contents, submit the job. False when another batch took the head first.
+
+    Raises BudgetExceeded before anything is committed.
+    """
+    ports.data.put_new(layout.plan(plan.batch), plan.to_bytes())
+    head = recover(ports)
+    if ports.table.get("BATCH", plan.batch) is None:
+        money, limit = committed(ports), ports.loop.budget.total_usd
+        if money + Decimal(plan.usd) > limit:
+            raise BudgetExceeded(
+                f"batch {plan.batch} would cost {plan.usd} USD with {money} of {limit} committed; raise budget.total_usd"
+            )
+        claim = {"number": head["number"] + 1 if head else 1, "batch": plan.batch, "usd": plan.usd}
+        try:
+            ports.table.replace("HEAD", "BATCH", claim, expected={"number": head["number"]} if head else None)
+        except Conflict:
+            return False
+        recover(ports)
+    submit(plan.batch, ports)
+    return True
+
+
+def recover(ports: Ports) -> JsonDict | None:
+    """Complete what the owner of the newest number may have left undone, and return the head."""
+    head = ports.table.get("HEAD", "BATCH")
+    if head is not None:
+        ports.table.put_new("BUDGET", head["batch"], {"usd": head["usd"]})
+        if ports.table.get("BATCH", head["batch"]) is None:
+            plan = read_plan(head["batch"], ports)
+            item = {
+                "number": head["number"], "kind": plan.kind, "status": "planned", "job": plan.batch,
+                "size": len(plan.choices), "model": plan.model, "created_at": plan.created_at, "parent": plan.parent,
+            }  # fmt: skip
+            ports.table.put_new("BATCH", head["batch"], item)
+    return head
+
+
+def submit(batch: str, ports: Ports) -> None:
+    """Reserve the plan's contents, write the manifest and create the labeling job."""
+    item = ports.table.get("BATCH", batch)
+    if item is None or item["status"] != "planned":
+        return
+    plan, loop = read_plan(batch, ports), ports.loop
+    mine = reserve(plan, ports)
+    if not ports.data.exists(layout.manifest(batch)):
+        ports.data.put(layout.manifest(batch), to_jsonl(_manifest(plan, mine, ports)))
+    job = LabelingJob(
+        name=batch, manifest_key=layout.manifest(batch), kind=loop.task.kind, team=plan.team,
+        workers_per_item=plan.workers_per_item, title=loop.task.title, guideline=loop.task.guideline,
+        classes=loop.task.classes, task_seconds=loop.labeling.task_seconds,
+        lifetime_seconds=loop.labeling.lifetime_hours * 3600,
+    )  # fmt: skip
+    ports.labeling.submit(job)
+    mark(batch, "submitted", ports)
+
+
+def mark(batch: str, status: str, ports: Ports) -> None:
+    """Move a batch's status on; a repeat finds it moved."""
+    item = ports.table.get("BATCH", batch)
+    if item is not None and item["status"] != status:
+        body = {name: value for name, value in item.items() if name not in {"pk", "sk"}}
+        ports.table.replace("BATCH", batch, {**body, "status": status}, expected={"status": item["status"]})
+
+
+def reserve(plan: Plan, ports: Ports) -> set[str]:
+    """Ids of the plan's contents that are reserved for it; one reserved elsewhere is left out (I2)."""
+    claim = {"batch": plan.batch, "state": "reserved"}
+    entries = [(layout.reservation_partition(choice.id), choice.id, claim) for choice in plan.choices]
+    mine: set[str] = set()
+    for (pk, identity, _), present in zip(entries, ports.table.put_new_many(entries), strict=True):
+        if present is None or present["batch"] == plan.batch:
+            mine.add(identity)
+        elif plan.parent is not None and present["batch"] == plan.parent:
+            ports.table.replace(pk, identity, claim, expected={"batch": plan.parent})
+            mine.add(identity)
+    return mine
+
+
+def reservations(ports: Ports) -> dict[str, JsonDict]:
+    """Every content that is asked or answered: id → item."""
+    found: dict[str, JsonDict] = {}
+    for shard in "0123456789abcdef":
+        found |= {item["sk"]: item for item in ports.table.query(layout.reservation_partition(shard))}
+    return found
+
+
+def _manifest(plan: Plan, mine: set[str], ports: Ports) -> list[dict[str, Any]]:
+    chosen = [choice for choice in plan.choices if choice.id in mine]
+    records = payloads(chosen, ports)
+    lines = []
+    for choice in chosen:
+        record = records[choice.id]
+        source = {"source": record.text} if record.image is None else {"source-ref": ports.data.uri(record.image.ref)}
+        line = {**source, "candidate_id": choice.id, "batch": plan.batch}
+        if choice.prediction is not None:
+            line["prediction"] = choice.prediction
+        lines.append(line)
+    return lines
+
+
+def payloads(choices: Sequence[Choice], ports: Ports) -> Mapping[str, Record]:
+    """The canonical records of the chosen contents, read once an artifact."""
+    wanted = {choice.id for choice in choices}
+    found: dict[str, Record] = {}
+    for key in dict.fromkeys(choice.records for choice in choices):
+        for body in from_jsonl(gzip.decompress(ports.data.get(key))):
+            if body["id"] in wanted:
+                found[body["id"]] = Record.from_json(body)
+    return found
+
+
+def guideline_version(loop: Loop) -> str:
+    """Digest of what annotators were told, kept with every label."""
+    return digest({"guideline": loop.task.guideline, "classes": list(loop.task.classes)}, length=12)

@@ -1,0 +1,78 @@
+"""Candidates in columns: what selection needs to know of a scored record, in messages and in shards.
+
+One `.npz` without pickle is the form on the wire and on disk, so hops 2, 3 and 4 share this codec.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow.errors import BadInput
+
+_TEXT = ("id", "oid", "cluster", "role", "records")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """n scored records, a row each."""
+
+    id: npt.NDArray[np.str_]
+    oid: npt.NDArray[np.str_]
+    cluster: npt.NDArray[np.str_]
+    role: npt.NDArray[np.str_]
+    records: npt.NDArray[np.str_]
+    """Key of the records artifact that holds the payload."""
+    key: npt.NDArray[np.float64]
+    """Uniform keys in [0, 1)."""
+    prediction: npt.NDArray[np.int32]
+    """Index of the most probable class."""
+    confidence: npt.NDArray[np.float32]
+    """Its probability."""
+    scores: Mapping[str, npt.NDArray[np.float32]]
+    """Strategy name → (n,), higher = more worth labeling."""
+    embedding: npt.NDArray[np.float16]
+    """(n, dim)."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def take(self, rows: npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]) -> Candidates:
+        columns = {name: getattr(self, name)[rows] for name in (*_TEXT, "key", "prediction", "confidence", "embedding")}
+        return Candidates(**columns, scores={name: values[rows] for name, values in self.scores.items()})
+
+    def to_bytes(self) -> bytes:
+        """Deterministic: the same rows give the same bytes."""
+        out = io.BytesIO()
+        columns: dict[str, npt.NDArray[Any]] = {
+            name: getattr(self, name) for name in (*_TEXT, "key", "prediction", "confidence", "embedding")
+        }
+        columns |= {f"score_{name}": values for name, values in sorted(self.scores.items())}
+        np.savez_compressed(out, allow_pickle=False, **columns)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Candidates:
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                columns = {name: archive[name] for name in archive.files}
+            scores = {name.removeprefix("score_"): columns.pop(name) for name in list(columns) if name.startswith("score_")}
+            return cls(**columns, scores=scores)
+        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+            raise BadInput(f"candidate columns cannot be read: {error!r}", code="malformed-candidates") from error
+
+    @classmethod
+    def concat(cls, parts: Sequence[Candidates]) -> Candidates:
+        """All rows of parts that carry the same scores; of rows with one id the first stays."""
+        names = (*_TEXT, "key", "prediction", "confidence", "embedding")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        shared = set.intersection(*(set(part.scores) for part in parts))
+        scores = {name: np.concatenate([part.scores[name] for part in parts]) for name in sorted(shared)}
+        together = cls(**joined, scores=scores)
+        _, first = np.unique(together.id, return_index=True)
+        return together.take(np.sort(first))

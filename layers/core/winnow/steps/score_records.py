@@ -1,0 +1,153 @@
+"""Hop 2: the champion scores records: one pass gives uncertainty, disagreement and an embedding.
+
+Candidates go to the queue before the score artifact is written: the artifact says that all of it is done, and a repeat
+only sends candidates again, which selection counts once.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from winnow import layout
+from winnow.acquisition import STRATEGIES, score
+from winnow.digests import digest
+from winnow.errors import BadInput, NotFound
+from winnow.loop import Acquisition
+from winnow.metrics import Metric
+from winnow.models.predictions import Predictions
+from winnow.ports import JsonDict, Model, Ports
+from winnow.records import Record, from_jsonl
+from winnow.steps import Outcome
+from winnow.steps.candidates import Candidates
+from winnow.steps.pointers import champion
+
+ROWS_PER_MESSAGE = 250
+"""Of at most 512-dim float16 embeddings: stays far below SQS's limit."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Record artifacts to score; `model` is given by a rescore and makes it end when a newer champion reigns."""
+
+    keys: tuple[str, ...]
+    model: str | None = None
+
+
+def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
+    """Score every record of the given artifacts with the champion. A key that fails is named in `failed`."""
+    crowned = champion(ports)[0]
+    if request.model is not None and request.model != crowned.model:
+        return Outcome({"model": request.model, "stale": True, "failed": {}})
+    model = ports.models.load(crowned.model, classes=ports.loop.task.classes)
+    superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    parts: list[Candidates] = []
+    done: list[tuple[str, Candidates]] = []
+    failed: dict[str, str] = {}
+    entropies: list[float] = []
+    skipped = 0
+    for key in dict.fromkeys(request.keys):
+        if layout.oid_of(key) in superseded:
+            skipped += 1
+            continue
+        target = layout.scores(crowned.model, key)
+        if ports.data.exists(target):
+            skipped += 1
+            continue
+        try:
+            records = [Record.from_json(body) for body in from_jsonl(gzip.decompress(ports.data.get(key)))]
+            scored, entropy = _score(key, records, model, crowned.is_bootstrap, ports)
+        except NotFound:
+            skipped += 1  # superseded and cleaned up since the event was sent
+            continue
+        except (BadInput, OSError, EOFError) as error:
+            failed[key] = str(error)
+            continue
+        entropies += entropy
+        done.append((target, scored))
+        parts.append(_shortlist(scored, ports.loop.acquisition, bootstrap=crowned.is_bootstrap))
+    if parts:
+        ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
+    for target, scored in done:
+        ports.data.put(target, scored.to_bytes())
+    _withdraw(crowned.model, superseded, [layout.oid_of(key) for key in request.keys], ports)
+    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done))]
+    if entropies:
+        metrics.append(Metric("PredictiveEntropy", float(np.mean(entropies))))
+    return Outcome({"model": crowned.model, "scored": len(done), "skipped": skipped, "failed": failed}, tuple(metrics))
+
+
+def _score(
+    key: str, records: Sequence[Record], model: Model, bootstrap: bool, ports: Ports
+) -> tuple[Candidates, list[float]]:
+    predictions = model.predict([record.payload() for record in records])
+    rng = np.random.default_rng(int(digest(key, length=12), 16))
+    able = [
+        name
+        for name, strategy in STRATEGIES.items()
+        if name != "random" and (predictions.members is not None or "members" not in strategy.needs)
+    ]
+    wanted = ports.loop.acquisition.strategy
+    if not bootstrap and wanted not in able and wanted != "random":
+        score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
+    scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in able}
+    return _columns(key, records, predictions, scores), [float(value) for value in scores["entropy"]]
+
+
+def _columns(
+    key: str, records: Sequence[Record], predictions: Predictions, scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]
+) -> Candidates:
+    return Candidates(
+        id=np.array([record.id for record in records]),
+        oid=np.array([record.oid for record in records]),
+        cluster=np.array([record.cluster for record in records]),
+        role=np.array([record.role for record in records]),
+        records=np.full(len(records), key),
+        key=np.array([record.key for record in records], dtype=np.float64),
+        prediction=predictions.probabilities.argmax(axis=1).astype(np.int32),
+        confidence=predictions.probabilities.max(axis=1).astype(np.float32),
+        scores=scores,
+        embedding=predictions.embedding.astype(np.float16),
+    )
+
+
+def _shortlist(scored: Candidates, policy: Acquisition, *, bootstrap: bool) -> Candidates:
+    """The best-scored train records and the lowest uniform keys of every role; selection never needs the others.
+
+    The n lowest keys of the whole pool are among the n lowest of each artifact, so uniform choices stay uniform.
+    """
+    keep = np.zeros(len(scored), dtype=bool)
+    for role in ("train", "evaluation", "reward"):
+        rows = np.flatnonzero(scored.role == role)
+        keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
+    if not bootstrap and policy.strategy in scored.scores:
+        rows = np.flatnonzero(scored.role == "train")
+        best = np.argsort(-scored.scores[policy.strategy][rows], kind="stable")[: policy.candidates_per_object]
+        keep[rows[best]] = True
+    return scored.take(keep)
+
+
+def _messages(model: str, rows: Candidates) -> list[JsonDict]:
+    return [
+        {
+            "model": model,
+            "rows": len(part),
+            "columns": base64.b64encode(part.to_bytes()).decode("ascii"),
+        }
+        for start in range(0, len(rows), ROWS_PER_MESSAGE)
+        for part in (rows.take(np.arange(start, min(start + ROWS_PER_MESSAGE, len(rows)))),)
+    ]
+
+
+def _withdraw(model: str, superseded: set[str], scored: Sequence[str], ports: Ports) -> None:
+    """Remove the scores of superseded versions whose records passed through here, so that one set remains: the newest's."""
+    if not superseded:
+        return
+    gone = {item["sk"] for item in ports.table.query("SUPERSEDED") if item["by"] in scored or item["sk"] in scored}
+    stale = [key for oid in sorted(gone) for key in ports.data.list(f"{layout.SCORES}{model}/{oid}/")]
+    if stale:
+        ports.data.delete(stale)

@@ -1,0 +1,162 @@
+"""Hop 4: which records to ask next, and why each of them. One selection at a time; nothing is spent before it is sure.
+
+When no batch is made the outcome says which condition held it back, and so does the metric.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from winnow import layout
+from winnow.digests import digest, short_id
+from winnow.errors import BadInput
+from winnow.loop import Loop
+from winnow.metrics import Metric
+from winnow.ports import Ports
+from winnow.selection import arms
+from winnow.steps import Outcome
+from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
+from winnow.steps.candidates import Candidates
+from winnow.steps.pointers import Champion, champion
+
+LEASE_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class SelectRequest:
+    """Why a batch is wanted, and optionally how large it may be at most (never more than `batches.size`)."""
+
+    cause: str = "schedule"
+    size: int | None = None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> SelectRequest:
+        size = body.get("size")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise BadInput(f"size must be a whole number above 0, not {size!r}", code="bad-request")
+        return cls(cause=str(body.get("cause", "schedule"))[:64], size=size)
+
+
+def select_batch(request: SelectRequest, ports: Ports) -> Outcome:
+    """Make and submit one batch, or complete one that was left half-made."""
+    owner = secrets.token_hex(8)
+    if not ports.table.acquire_lease("select", owner, now=ports.clock.now(), seconds=LEASE_SECONDS):
+        return _skip("busy")
+    try:
+        return _select(request, ports)
+    finally:
+        ports.table.release_lease("select", owner)
+
+
+def _skip(reason: str, *metrics: Metric) -> Outcome:
+    return Outcome({"batch": None, "reason": reason}, (Metric("SelectionSkipped", 1, {"Reason": reason}), *metrics))
+
+
+def _select(request: SelectRequest, ports: Ports) -> Outcome:
+    recover(ports)
+    batches = ports.table.query("BATCH")
+    for item in batches:
+        if item["status"] == "planned":
+            submit(item["sk"], ports)
+    open_now = [item for item in batches if item["status"] != "collected" and item["kind"] == "select"]
+    if len(open_now) >= ports.loop.batches.max_open:
+        return _skip("open-batches")
+    crowned = champion(ports)[0]
+    superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    fresh = _fresh_share(crowned.model, superseded, ports)
+    freshness = Metric("FreshShare", 100.0 * fresh)
+    if fresh < ports.loop.acquisition.min_fresh_share:
+        return _skip("stale-scores", freshness)
+    pool = _pool(crowned.model, superseded, ports)
+    if pool is None:
+        return _skip("no-candidates", freshness)
+    spent = committed(ports)
+    rules = ports.loop.batches
+    wanted = min(request.size or rules.size, rules.size)
+    each = price("select", ports.loop)
+    size = min(wanted, int((ports.loop.budget.total_usd - spent) / each)) if each else wanted
+    if size < min(rules.min_size, wanted):
+        return _skip("budget", freshness, Metric("MoneyCommitted", float(spent)))
+    plan = _plan(request, size, crowned, pool, ports)
+    if len(plan.choices) < min(rules.min_size, size):
+        return _skip("pool-exhausted", freshness)
+    if not open_batch(plan, ports):
+        return _skip("busy", freshness)
+    by_arm = Counter(choice.arm for choice in plan.choices)
+    chosen = [Metric("ItemsSelected", places, {"Arm": arm}) for arm, places in sorted(by_arm.items())]
+    money = Metric("MoneyCommitted", float(spent + Decimal(plan.usd)))
+    return Outcome({"batch": plan.batch, "size": len(plan.choices), "usd": plan.usd}, (*chosen, freshness, money))
+
+
+def _fresh_share(model: str, superseded: set[str], ports: Ports) -> float:
+    """Share of live record artifacts that this model has scored."""
+    live = [key for key in ports.data.list(layout.RECORDS) if layout.oid_of(key) not in superseded]
+    scored = set(ports.data.list(f"{layout.SCORES}{model}/"))
+    return sum(layout.scores(model, key) in scored for key in live) / len(live) if live else 0.0
+
+
+def _pool(model: str, superseded: set[str], ports: Ports) -> Candidates | None:
+    shards = [Candidates.from_bytes(ports.data.get(item["key"])) for item in ports.table.query(f"SHARD#{model}")]
+    if not shards:
+        return None
+    rows = Candidates.concat(shards)
+    rows = rows.take(~np.isin(rows.oid, sorted(superseded))) if superseded else rows
+    # Order by uniform key, so that ties fall by chance that was fixed at ingest and not by arrival.
+    return rows.take(np.lexsort((rows.id, rows.key)))
+
+
+def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates, ports: Ports) -> Plan:
+    loop, taken = ports.loop, reservations(ports)
+    classes = loop.task.classes
+    asked = np.isin(rows.id, sorted(taken)) if taken else np.zeros(len(rows), dtype=bool)
+    # What is a near-duplicate of something asked in an earlier batch would be paid for twice.
+    excluded = np.isin(rows.cluster, rows.cluster[asked]) if asked.any() else asked
+    rng = np.random.default_rng([loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)])
+    strategy = loop.acquisition.strategy
+    scores = rows.scores[strategy] if strategy in rows.scores else rng.random(len(rows), dtype=np.float32)
+    predicted = [classes[index] for index in rows.prediction]
+    covered = asked & (rows.role == "train")
+    columns = arms.ScoredPool(
+        ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(), scores=scores,
+        embedding=rows.embedding, predicted=predicted, excluded=excluded,
+        labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
+    )  # fmt: skip
+    picked = arms.plan_arms(
+        columns, size, policy=_policy(loop), rng=rng, bootstrap=crowned.is_bootstrap,
+        evaluation_labeled=int((asked & (rows.role == "evaluation")).sum()),
+    )  # fmt: skip
+    place = {identity: row for row, identity in enumerate(rows.id.tolist())}
+    choices = []
+    for pick in picked:
+        row = place[pick.id]
+        choices.append(
+            Choice(
+                id=pick.id, oid=str(rows.oid[row]), cluster=str(rows.cluster[row]), role=rows.role[row].item(),
+                records=str(rows.records[row]), arm=pick.arm, strategy=pick.strategy, score=pick.score, rank=pick.rank,
+                prediction=None if crowned.is_bootstrap else predicted[row],
+            )
+        )  # fmt: skip
+    number = (ports.table.get("HEAD", "BATCH") or {"number": 0})["number"] + 1
+    return Plan(
+        batch=short_id("b", {"number": number, "model": crowned.model, "ids": sorted(choice.id for choice in choices)}),
+        kind="select", team="crowd", workers_per_item=loop.quality.workers_per_item, model=crowned.model,
+        cause=request.cause, phase="coverage" if crowned.is_bootstrap else "uncertainty",
+        usd=str(price("select", loop) * len(choices)), created_at=ports.clock.now().isoformat(), choices=tuple(choices),
+    )  # fmt: skip
+
+
+def _policy(loop: Loop) -> arms.ArmPolicy:
+    acquisition, shares = loop.acquisition, loop.acquisition.arms
+    return arms.ArmPolicy(
+        strategy=acquisition.strategy, selector=acquisition.selector, cold_selector=acquisition.cold_start,
+        control=shares.control, rare=shares.rare, rare_classes=loop.task.rare_classes,
+        evaluation_target=shares.evaluation_target, evaluation_share=shares.evaluation_share,
+        reward=shares.reward_share, near_duplicate_distance=acquisition.near_duplicate_distance,
+    )  # fmt: skip
