@@ -1,0 +1,206 @@
+"""The local cloud: one AWS account in this process, with the shipped template deployed into it, under one virtual clock.
+
+    with LocalCloud(Path("template.yaml"), parameters={...}) as cloud:
+        cloud.client("s3").put_object(Bucket=cloud.outputs["PoolBucket"], Key="a.txt", Body=b"...")
+        cloud.run_until_idle()
+        cloud.advance(days=3)
+
+Inside the block every boto3 client of this process speaks to it; there is one local cloud in a process at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import boto3
+from moto import mock_aws
+from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.moto_api._internal import mock_random
+
+from . import invoke, patches, strict
+from .clock import VirtualClock
+from .cloudwatch import CloudWatch
+from .deploy import Deployment
+from .events import Event, Events
+from .gateway import Faults, Gateway
+from .invoke import Invocation, Lambdas
+from .queues import Queues
+
+Runner = Callable[[LambdaFunction, str], tuple[str, str | None, str]]
+
+
+class LocalCloud:
+    """One account with one stack in it.
+
+    `workers` runs functions in process or under awslambdaric; `layers` are the folders functions import from, the
+    template's `layers/core` by default. With `speed` time runs by itself, that many times as fast as outside.
+    """
+
+    account = "123456789012"
+
+    def __init__(
+        self,
+        template: Path,
+        *,
+        stack: str = "winnow",
+        parameters: dict[str, str] | None = None,
+        region: str = "us-east-1",
+        workers: Literal["inprocess", "awslambdaric"] = "inprocess",
+        start: datetime = datetime(2026, 3, 2, 8, tzinfo=UTC),
+        seed: int = 0,
+        layers: Iterable[Path] | None = None,
+        speed: float | None = None,
+    ) -> None:
+        self._template, self._parameters = Path(template).resolve(), parameters or {}
+        self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
+        self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
+        self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)
+        self.faults = Faults()
+        self.gateway = Gateway(self.faults, region=region)
+        self.cloudwatch, self.queues = CloudWatch(self), Queues(self)
+        self.events, self.lambdas = Events(self, seed=seed), Lambdas(self)
+        self.runner: Runner = self.lambdas.run_in_process
+        self._clients: dict[str, Any] = {}
+        self._clients_lock = threading.RLock()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the cloud; what was patched is as before."""
+        self._open.close()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        return self.deployment.outputs
+
+    @property
+    def invocations(self) -> list[Invocation]:
+        """Every call of a function so far."""
+        return self.lambdas.invocations
+
+    @property
+    def lambda_backend(self) -> Any:
+        """moto's Lambda of this account and region."""
+        return lambda_backends[self.account][self.region]
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this cloud; made once, safe for several threads."""
+        with self._clients_lock:
+            if service not in self._clients:
+                self._clients[service] = self._session.client(service, region_name=self.region)
+            return self._clients[service]
+
+    def invoke(self, function: str, event: Any, *, invoker: str = "direct") -> tuple[Any, dict[str, Any] | None]:
+        """Call a function by name or ARN: its result, or the error as the runtime reports it."""
+        import json
+
+        payload, error, _ = self.lambdas.invoke(self.lambdas.find(function), event, invoker=invoker)
+        answer = json.loads(payload)
+        return (answer, None) if error is None else (None, answer)
+
+    def emit_event(self, source: str, detail_type: str, detail: Event, resources: Iterable[str] = ()) -> None:
+        """Publish a service's event on the default bus."""
+        self.events.emit(source, detail_type, detail, resources)
+
+    def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
+        """Call back for every delivered event of a type."""
+        self.events.subscribe(detail_type, callback)
+
+    def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str = "None") -> None:
+        """Report one value of a service's metric, now."""
+        self.cloudwatch.record(namespace, name, dims, value, unit=unit)
+
+    def log(self, group: str, lines: list[str]) -> None:
+        """Append to a log group."""
+        invoke.write_log(self, group, lines)
+
+    def run_until_idle(self) -> None:
+        """Let everything under way finish, waits and retries included; schedules alone do not keep it going."""
+        self.clock.run()
+
+    def advance(self, *, to: datetime | None = None, hours: float = 0, days: float = 0) -> None:
+        """Live through time up to a moment, or for so long."""
+        until = to.timestamp() if to else self.clock.time() + hours * 3600 + days * 86400
+        self.clock.run(until=until)
+
+    def run(self, *, condition: Callable[[], bool], limit_days: float = 365) -> bool:
+        """Live until the condition holds, at most so long; whether it does."""
+        return self.clock.run(until=self.clock.time() + limit_days * 86400, condition=condition)
+
+    def _start(self) -> None:
+        from . import sagemaker, stepfunctions
+
+        enter = self._open.enter_context
+        config = {"lambda": {"use_docker": True}, "core": {"reset_boto3_session": True}}
+        enter(mock_aws(config=config))  # type: ignore[arg-type]
+        enter(invoke.environment({**invoke_environment(self), "AWS_DEFAULT_REGION": self.region}))
+        mock_random.seed(self._seed)
+        enter(patches.applied(self))
+        self._open.callback(self.clock.close)
+        self._open.callback(strict.enable, False)
+        strict.enable(True)
+        self._session = boto3.Session(region_name=self.region)
+        enter(_importable(self.layers))
+        enter(invoke.redirected())
+        enter(_clock_seam(self.clock))
+        sagemaker.install(self)
+        stepfunctions.install(self)
+        self._open.callback(self.endpoints.close)
+        self._open.callback(self.training.close)
+        if self._workers == "awslambdaric":
+            from .workers import Workers
+
+            self.runner = enter(Workers(self)).run
+        self.deployment = Deployment(self, self._template, stack=self.stack, parameters=self._parameters)
+        functions = self.lambda_backend.list_functions()
+        shared = [set(invoke.environment_of(function).items()) for function in functions]
+        if shared:
+            enter(invoke.environment(dict(set.intersection(*shared))))
+
+
+def invoke_environment(cloud: LocalCloud) -> dict[str, str]:
+    """What every function's process has, also while nobody runs."""
+    return {"AWS_REGION": cloud.region, "POWERTOOLS_TRACE_DISABLED": "true"}
+
+
+@contextmanager
+def _importable(folders: Iterable[Path]) -> Iterator[None]:
+    added = [str(folder) for folder in folders if str(folder) not in sys.path]
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
+@contextmanager
+def _clock_seam(clock: VirtualClock) -> Iterator[None]:
+    """Product code reads the virtual time through its one seam, `winnow.aws.clock`."""
+    from winnow.aws import clock as seam
+
+    for name, module in list(sys.modules.items()):
+        for value in vars(module).values() if name.startswith("winnow.aws") else ():
+            getattr(value, "cache_clear", int)()  # what an earlier cloud's environment and clients were wired to
+    before, seam._time = seam._time, clock.time
+    try:
+        yield
+    finally:
+        seam._time = before
