@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .annotators import Answer, Crowd
-from .sagemaker import Request, Service, find_job, in_use, page, patches, refuse, split_uri
+from .sagemaker import Request, Service, find, in_use, page, patches, refuse, split_uri
 
 if TYPE_CHECKING:
     from .cloud import LocalCloud
@@ -161,7 +161,7 @@ class Labeling(Service):
         return next((team for team in self._teams.values() if team["WorkteamArn"] == arn), None)
 
     def _find(self, name: str) -> Job:
-        job: Job = find_job(self._jobs, name.lower(), "labeling job")
+        job: Job = find(self._jobs, name.lower(), "labeling job")
         return job
 
     def _apart(self, act: Callable[..., None], *args: Any) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from moto.core.responses import ActionResult
-from moto.sagemaker.exceptions import ConflictException, ResourceInUseException, ResourceNotFound, ValidationError
+from moto.sagemaker.exceptions import ConflictException, ResourceInUseException, ValidationError
 
 from .patches import Patch
 
@@ -178,16 +178,11 @@ def in_use(when: bool, message: str) -> None:
         raise ResourceInUseException(message=message)
 
 
-def find(where: dict[str, Any], name: str, kind: str, *, error: Callable[..., Exception] = ValidationError) -> Any:
-    """The named resource; a ValidationException, as SageMaker answers for most of its resources, when it is not there."""
-    if name not in where:
-        raise error(message=f'Could not find {kind} "{name}".')
+def find(where: dict[str, Any], name: str, kind: str) -> Any:
+    """The named resource. For an absent one SageMaker answers ValidationException, whatever its model says
+    (https://github.com/aws/aws-sdk/issues/165)."""
+    refuse(name not in where, f'Could not find {kind} "{name}".')
     return where[name]
-
-
-def find_job(where: dict[str, Any], name: str, kind: str) -> Any:
-    """The same for jobs, whose model declares ResourceNotFound."""
-    return find(where, name, kind, error=ResourceNotFound)
 
 
 _TIMES = ("CreationTime", "LastModifiedTime")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonata
 from botocore import xform_name
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 from jsonata.jexception import JException
 from moto.stepfunctions.exceptions import AWSError
 from moto.stepfunctions.models import Execution
@@ -242,6 +242,8 @@ class Runner:
             modelled = code in {shape.name for shape in client.meta.service_model.error_shapes}
             name = code.removesuffix("Exception") if modelled else family
             raise StateError(f"{family}.{name}Exception", error.response["Error"]["Message"]) from error
+        except ParamValidationError as error:
+            raise StateError("States.Runtime", f"{service}:{action}: {error}") from error
         answer.pop("ResponseMetadata", None)
         return json.loads(json.dumps(answer, default=lambda value: value.isoformat()))
 
@@ -303,7 +305,10 @@ class Runner:
             return found
         given = self._value(state["ItemReader"]["Arguments"], states, scope)
         pages = self.cloud.client("s3").get_paginator("list_objects_v2").paginate(**given)
-        rows = [row for listed in pages for row in listed.get("Contents", [])]
+        try:
+            rows = [row for listed in pages for row in listed.get("Contents", [])]
+        except ClientError as error:
+            raise StateError("States.ItemReaderFailed", str(error)) from error
         kept = ("Etag", "Key", "LastModified", "Size", "StorageClass")
         shown = [{**row, "Etag": row["ETag"], "LastModified": int(row["LastModified"].timestamp())} for row in rows]
         top = state["ItemReader"].get("ReaderConfig", {}).get("MaxItems", len(rows))

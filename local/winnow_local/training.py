@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.logs.models import logs_backends
 
-from .sagemaker import Request, Service, find_job, in_use, page, patches, refuse, split_uri
+from .sagemaker import Request, Service, find, in_use, page, patches, refuse, split_uri
 
 if TYPE_CHECKING:
     from .cloud import LocalCloud
@@ -86,7 +86,7 @@ class Training(Service):
         return {"TrainingJobArn": arn}
 
     def describe_training_job(self, p: Request) -> Request:
-        run: Run = find_job(self._jobs, p["TrainingJobName"], "training job")
+        run: Run = find(self._jobs, p["TrainingJobName"], "training job")
         return run.shown
 
     def list_training_jobs(self, p: Request) -> Request:
@@ -94,7 +94,7 @@ class Training(Service):
         return page(rows, p, into="TrainingJobSummaries", name="TrainingJobName", status="TrainingJobStatus")
 
     def stop_training_job(self, p: Request) -> Request:
-        run: Run = find_job(self._jobs, p["TrainingJobName"], "training job")
+        run: Run = find(self._jobs, p["TrainingJobName"], "training job")
         refuse(run.shown["TrainingJobStatus"] in OVER, "The request was rejected because the training job is over")
         run.stopping, run.shown["TrainingJobStatus"] = True, "Stopping"
         self._enter(run, "Stopping")

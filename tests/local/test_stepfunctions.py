@@ -213,6 +213,12 @@ def test_a_result_writer_leaves_a_manifest(cloud: SmallCloud) -> None:
     assert [row["Output"] for row in rows] == ["1"]
 
 
+def test_a_call_the_sdk_refuses_fails_the_state(cloud: SmallCloud) -> None:
+    call = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:sagemaker:describeEndpoint", "Arguments": {}, "End": True}
+
+    assert run(cloud, {"call": call})["error"] == "States.Runtime"
+
+
 def test_a_listing_that_fails_is_a_reader_failure(cloud: SmallCloud) -> None:
     states = rescore()
     states["all"]["ItemReader"]["Arguments"]["Bucket"] = "absent"
@@ -237,7 +243,7 @@ def test_an_sdk_call_answers_and_fails_by_the_services_names(cloud: SmallCloud) 
 
 
 def job(cloud: SmallCloud, name: str) -> dict[str, Any]:
-    arguments = {"TrainingJobName": name, "RoleArn": ROLE}
+    arguments = {"TrainingJobName": name, "RoleArn": ROLE, "OutputDataConfig": {"S3OutputPath": "s3://data/out"}}
     task = {"Type": "Task", "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": arguments}
     return {"train": {**task, "TimeoutSeconds": 4000, "End": True}}
 
@@ -276,7 +282,7 @@ def test_sync_waits_for_the_training_jobs_event(
 
     assert found.get("error") == error
     assert json.loads(found.get("cause") or json.dumps(found["output"]))["TrainingJobStatus"] == end
-    assert 600 <= (found["stopDate"] - found["startDate"]).total_seconds() < 602
+    assert (found["stopDate"] - found["startDate"]).total_seconds() == pytest.approx(600.5)
 
 
 def test_a_lost_event_leaves_the_execution_waiting_until_its_timeout(
