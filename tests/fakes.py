@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from winnow import ports as protocols
 from winnow.errors import BadInput, Conflict, NotFound, Retryable
+from winnow.formats.images import PillowImages
 from winnow.layout import BOOTSTRAP
 from winnow.loop import Loop, parse
 from winnow.models.predictions import Predictions
@@ -302,9 +303,13 @@ _QUEUES = ("ingest", "score", "candidates", "collect", "capture")
 class FakeLabeling:
     """A labeling backend; `finish` ends a job with results and answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, teams: Sequence[str] = ("crowd", "expert")) -> None:
+        self.teams = set(teams)
         self.jobs: dict[str, LabelingJob] = {}
         self.outcomes: dict[str, LabelingOutcome] = {}
+
+    def has_team(self, team: str) -> bool:
+        return team in self.teams
 
     def submit(self, job: LabelingJob) -> None:
         assert self.jobs.setdefault(job.name, job) == job, f"job {job.name} exists with other content"
@@ -511,7 +516,7 @@ class FakeModels:
         self.arms: dict[tuple[str, str], FakeModel] = {}
         self.artifacts: dict[str, FakeModel | BadInput] = {}
 
-    def load(self, model: str) -> FakeModel:
+    def load(self, model: str, *, classes: tuple[str, ...] = ()) -> FakeModel:
         if model not in self.models:
             raise NotFound(f"model {model} is not published")
         return self.models[model]
@@ -560,6 +565,7 @@ def make_ports(*, loop: Loop | str | None = None, stack: str = "winnow", **overr
         "queues": MemoryQueues(),
         "labeling": FakeLabeling(), "training": FakeTraining(), "serving": FakeServing(), "registry": FakeRegistry(),
         "alarms": FakeAlarms(), "executions": FakeExecutions(), "models": FakeModels(),
+        "images": PillowImages(),
     }  # fmt: skip
     unknown = sorted(set(overrides) - set(fakes))
     assert not unknown, f"no such ports: {unknown}"
@@ -575,6 +581,7 @@ _PROTOCOLS: Mapping[str, type] = {
     "queues": protocols.Queues, "labeling": protocols.LabelingBackend, "training": protocols.Training,
     "serving": protocols.Serving, "registry": protocols.Registry, "alarms": protocols.Alarms,
     "executions": protocols.Executions, "models": protocols.Models,
+    "images": protocols.Images,
 }  # fmt: skip
 
 

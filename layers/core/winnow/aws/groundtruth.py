@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from winnow.aws.errors import translated
+from winnow.aws.listing import exists
 from winnow.aws.s3 import DataBucket
 from winnow.aws.settings import Settings
 from winnow.digests import digest
@@ -82,12 +83,12 @@ class GroundTruth:
             return  # names derive from content: a job of this name is this job
 
     def _describe(self, name: str) -> dict[str, Any] | None:
-        try:
-            with translated(f"labeling job {name}"):
-                answer: dict[str, Any] = self._sagemaker.describe_labeling_job(LabelingJobName=self._settings.named(name))
-                return answer
-        except NotFound:
+        full = self._settings.named(name)
+        if not exists(self._sagemaker, "list_labeling_jobs", "LabelingJobSummaryList", "LabelingJobName", full):
             return None
+        with translated(f"labeling job {full}"):
+            answer: dict[str, Any] = self._sagemaker.describe_labeling_job(LabelingJobName=full)
+        return answer
 
     def describe(self, name: str) -> LabelingOutcome | None:
         job = self._describe(name)
@@ -137,11 +138,9 @@ class GroundTruth:
         return {item: [answers[worker] for worker in sorted(answers)] for item, answers in latest.items()}
 
     def stop(self, name: str) -> None:
-        try:
+        if self._describe(name) is not None:
             with translated(f"labeling job {name}"):
                 self._sagemaker.stop_labeling_job(LabelingJobName=self._settings.named(name))
-        except NotFound:
-            return
 
 
 def pseudonym(worker: str, *, stack: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from winnow import layout
 from winnow.aws.errors import translated
+from winnow.aws.listing import exists
 from winnow.aws.s3 import DataBucket
 from winnow.aws.settings import VARIANT, Settings
 from winnow.digests import digest
-from winnow.errors import ConfigError, Conflict, NotFound, Retryable
+from winnow.errors import ConfigError, NotFound, Retryable
 from winnow.loop import Loop
 from winnow.ports import EndpointState, Rollout, TrainingState
 
@@ -76,7 +77,7 @@ class TrainingJobs:
 
     def describe(self, model: str) -> TrainingState | None:
         name = self._settings.named(model)
-        if not _listed(self._sagemaker, "list_training_jobs", "TrainingJobSummaries", "TrainingJobName", name):
+        if not exists(self._sagemaker, "list_training_jobs", "TrainingJobSummaries", "TrainingJobName", name):
             return None
         with translated(f"training job {name}"):
             job = self._sagemaker.describe_training_job(TrainingJobName=name)
@@ -102,7 +103,7 @@ class Endpoint:
 
     def state(self) -> EndpointState | None:
         name = self._settings.stack
-        if not _listed(self._sagemaker, "list_endpoints", "Endpoints", "EndpointName", name):
+        if not exists(self._sagemaker, "list_endpoints", "Endpoints", "EndpointName", name):
             return None
         with translated(f"endpoint {name}"):
             endpoint = self._sagemaker.describe_endpoint(EndpointName=name)
@@ -126,7 +127,7 @@ class Endpoint:
                 "SAGEMAKER_REGION": settings.region,
             },
         }
-        if not _listed(self._sagemaker, "list_models", "Models", "ModelName", name):
+        if not exists(self._sagemaker, "list_models", "Models", "ModelName", name):
             with translated(f"model {name}"):
                 self._sagemaker.create_model(
                     ModelName=name,
@@ -134,7 +135,7 @@ class Endpoint:
                     ExecutionRoleArn=settings.role("endpoint"),
                     EnableNetworkIsolation=True,
                 )
-        if not _listed(self._sagemaker, "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", name):
+        if not exists(self._sagemaker, "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", name):
             variant = {
                 "VariantName": VARIANT,
                 "ModelName": name,
@@ -187,10 +188,10 @@ class Endpoint:
 
     def retire(self, model: str) -> None:
         name = self._settings.named(model)
-        if _listed(self._sagemaker, "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", name):
+        if exists(self._sagemaker, "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", name):
             with translated(f"endpoint config {name}"):
                 self._sagemaker.delete_endpoint_config(EndpointConfigName=name)
-        if _listed(self._sagemaker, "list_models", "Models", "ModelName", name):
+        if exists(self._sagemaker, "list_models", "Models", "ModelName", name):
             with translated(f"model {name}"):
                 self._sagemaker.delete_model(ModelName=name)
 
@@ -248,19 +249,3 @@ class ModelRegistry:
                 ModelApprovalStatus="Approved" if approved else "Rejected",
                 ApprovalDescription=reason[:1024],
             )
-
-
-def _listed(client: Any, operation: str, listing: str, field: str, name: str) -> bool:
-    """Whether a resource of exactly this name exists.
-
-    SageMaker answers Describe and Create on absent or present names with a ValidationException like any other, which
-    only its text would tell apart; a listing is unambiguous.
-    """
-    try:
-        with translated(f"{operation} {name}"):
-            for page in client.get_paginator(operation).paginate(NameContains=name):
-                if any(item[field] == name for item in page[listing]):
-                    return True
-    except (Conflict, NotFound):
-        return False
-    return False

@@ -41,7 +41,7 @@ class OnnxModel:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         # onnxruntime derives its exceptions from Exception one by one, without a base of their own.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise BadModel(
                 f"{MODEL_FILE} does not load: {_first_line(error)}; export it for opset 20 or lower"
             ) from error

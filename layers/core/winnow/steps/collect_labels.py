@@ -251,7 +251,10 @@ def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]
     """
     held: dict[str, str] = {entry["batch"]: entry["reason"] for entry in previous["held_out"]}
     for look in ports.table.query("LOOK"):
-        report = json.loads(ports.data.get(layout.gate_report(look["model"])))
+        try:
+            report = json.loads(ports.data.get(layout.gate_report(look["model"])))
+        except NotFound:
+            continue  # a gate that is still at work: its look is written first
         if report["verdict"] != "reject":
             continue
         trained = json.loads(ports.data.get(layout.dataset(report["dataset"])))

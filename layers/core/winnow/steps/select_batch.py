@@ -125,7 +125,7 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
     covered = asked & (rows.role == "train")
     columns = arms.ScoredPool(
         ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(), scores=scores,
-        embedding=rows.embedding, predicted=predicted, excluded=excluded,
+        embedding=rows.embedding.astype(np.float32), predicted=predicted, excluded=excluded,
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
     )  # fmt: skip
     picked = arms.plan_arms(

@@ -1,0 +1,93 @@
+"""Reading a dataset version: its manifest and its parts, with every digest checked before a line is believed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from winnow import layout
+from winnow.errors import BadInput, ConfigError, NotFound
+from winnow.ports import ObjectStore
+from winnow.records import Kind, Role, from_jsonl
+
+FORMAT = 1
+"""The `dataset.json` this code reads."""
+
+JsonDict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`dataset.json` of one version. `files` maps bucket keys to SHA-256 (64 hex)."""
+
+    version: str
+    parent: str | None
+    kind: Kind
+    classes: tuple[str, ...]
+    files: Mapping[str, str]
+    counts: Mapping[str, int]
+    by_class: Mapping[str, int]
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Dataset:
+        """Raises ConfigError when the manifest is not one this code understands."""
+        if body.get("format") != FORMAT:
+            raise ConfigError(f"dataset format {body.get('format')!r} is unknown; this code reads {FORMAT}")
+        try:
+            return cls(
+                version=body["version"], parent=body.get("parent"), kind=body["kind"], classes=tuple(body["classes"]),
+                files=dict(body["files"]), counts=dict(body["counts"]),
+                by_class=dict(body.get("by_class") or {}),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"dataset.json is malformed: {error!r}; collect the batch again") from error
+
+
+def load(data: ObjectStore, version: str) -> Dataset:
+    """The manifest of a version. Raises NotFound, or ConfigError for a manifest that cannot be trusted."""
+    try:
+        dataset = Dataset.from_json(json.loads(data.get(layout.dataset(version))))
+    except ValueError as error:
+        raise ConfigError(f"{layout.dataset(version)} is not JSON: {error}") from error
+    if dataset.version != version:
+        raise ConfigError(f"{layout.dataset(version)} says it is version {dataset.version}; restore the right manifest")
+    return dataset
+
+
+def part(data: ObjectStore, dataset: Dataset, role: Role) -> list[JsonDict]:
+    """The labeled lines of one role; a role without a file has none.
+
+    Raises ConfigError when the file is missing or its digest is not the manifest's: such a version counts as absent.
+    """
+    key = layout.dataset_part(dataset.version, role)
+    expected = dataset.files.get(key)
+    if expected is None:
+        return []
+    try:
+        body = data.get(key)
+    except NotFound as error:
+        raise ConfigError(f"{key} of dataset {dataset.version} is missing; restore it from the bucket's versions") from error
+    found = hashlib.sha256(body).hexdigest()
+    if found != expected:
+        raise ConfigError(
+            f"{key} has digest {found[:12]}, dataset.json says {expected[:12]}; restore the version that was committed"
+        )
+    try:
+        return from_jsonl(gzip.decompress(body))
+    except (BadInput, OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"{key} cannot be read: {error}") from error
+
+
+def payload(line: Mapping[str, Any]) -> JsonDict:
+    """What a model sees of a line: `{"text": ...}` or `{"image": {"png": base64}}`.
+
+    >>> payload({"id": "c1", "label": "cat", "text": "purr"})
+    {'text': 'purr'}
+    """
+    name = "text" if "text" in line else "image"
+    return {name: line[name]}

@@ -1,0 +1,172 @@
+"""Decides whether a dataset version is worth a training, and checks everything before money is spent on it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from winnow import layout
+from winnow.datasets.leaks import Member, leaks
+from winnow.digests import short_id
+from winnow.errors import ConfigError, Retryable
+from winnow.metrics import Metric
+from winnow.ports import Ports
+from winnow.privacy.masking import MASKER_VERSION
+from winnow.steps import Outcome, labeled, pointers
+from winnow.steps.labeled import Dataset
+
+ATTEMPTS = 3
+"""Training jobs a dataset version gets: a name cannot be used again, and what failed three times is not bad luck."""
+
+JsonDict = dict[str, Any]
+
+
+def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
+    """`{"dataset", "cause"}` → what `improve` does next.
+
+    The body holds `decision` (`train`: start the job of `request`; `trained`: its `artifact` is there already; `skip`, with
+    the `reason`), `model` and `dataset`. The same dataset, seed and committee size always give the same model id. What was
+    begun is finished whatever the policy says now; only a new training must be worth its money.
+
+    Raises ConfigError when the version breaks its contract, Retryable while the model's job runs.
+    """
+    version = str(request["dataset"])
+    dataset = labeled.load(ports.data, version)
+    train = _checked(dataset, ports)
+    failure: str | None = None
+    for attempt in range(ATTEMPTS):
+        model = model_id(version, seed=ports.loop.training.seed, members=ports.loop.training.members, attempt=attempt)
+        reason = _settled(model, ports)
+        if reason:
+            return _skip(version, reason, model=model)
+        artifact = ports.data.uri(layout.training_artifact(ports.stack, model))
+        if ports.data.exists(layout.model(model)):
+            return _go(version, model, artifact=artifact)
+        state = ports.training.describe(model)
+        if state is None:
+            reason = _not_worth_it(train, ports)
+            if reason:
+                return _skip(version, reason)
+            _write_spec(dataset, model, ports)
+            body = ports.training.request(model, dataset=version, seed=ports.loop.training.seed)
+            return _go(version, model, request=body)
+        if state.status == "running":
+            raise Retryable(f"the training job of {model} is running; its execution goes on when it has ended")
+        if state.status == "completed":
+            return _go(version, model, artifact=state.artifact or artifact)
+        failure = state.failure or state.status
+    return _skip(version, f"training failed {ATTEMPTS} times, the last time with: {failure}")
+
+
+def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0) -> str:
+    """Name of the model that this dataset and these settings give.
+
+    >>> model_id("d1", seed=0, members=4)
+    'm1be4d5ffe9f2e00ae5f'
+    """
+    return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt})
+
+
+def _checked(dataset: Dataset, ports: Ports) -> list[JsonDict]:
+    """The train part, after every check that can be made without spending anything."""
+    task = ports.loop.task
+    if dataset.kind != task.kind:
+        raise ConfigError(f"dataset {dataset.version} is of kind {dataset.kind}, task.kind is {task.kind}")
+    if dataset.classes != task.classes:
+        raise ConfigError(
+            f"dataset {dataset.version} has classes {list(dataset.classes)}, task.classes is {list(task.classes)}; "
+            "a change of classes needs a new stack"
+        )
+    if layout.dataset_part(dataset.version, "train") not in dataset.files:
+        raise ConfigError(f"dataset {dataset.version} has no train part; collect the batch again")
+    train = labeled.part(ports.data, dataset, "train")
+    held_out = labeled.part(ports.data, dataset, "evaluation") + labeled.part(ports.data, dataset, "reward")
+    for line in (*train, *held_out):
+        _check_line(line, dataset)
+    found = leaks(_members(train), _members(held_out))
+    if found:
+        raise ConfigError(
+            f"dataset {dataset.version}: {len(found)} of {len(train)} train records are, or nearly are, records that models "
+            f"are judged on (the first: {found[0].train} by {found[0].by}); nothing is trained on it"
+        )
+    return train
+
+
+def _check_line(line: Mapping[str, Any], dataset: Dataset) -> None:
+    missing = [name for name in ("id", "cluster", "arm", "batch", "label", dataset.kind) if line.get(name) is None]
+    if missing:
+        raise ConfigError(f"dataset {dataset.version}: record {line.get('id')!r} lacks {', '.join(missing)}")
+    if line["label"] not in dataset.classes:
+        raise ConfigError(f"dataset {dataset.version}: record {line['id']} has label {line['label']!r}, which is no class")
+
+
+def _members(lines: Sequence[Mapping[str, Any]]) -> list[Member]:
+    return [Member(str(line["id"]), str(line["cluster"])) for line in lines]
+
+
+def _not_worth_it(train: Sequence[Mapping[str, Any]], ports: Ports) -> str | None:
+    policy = ports.loop.training
+    if len(train) < policy.min_labels:
+        return f"{len(train)} train labels, training.min_labels asks for {policy.min_labels}"
+    classes = Counter(line["label"] for line in train)
+    if len(classes) < 2:
+        return f"every train label is {next(iter(classes))!r}; a classifier needs two classes"
+    champion, _ = pointers.champion(ports)
+    known = labeled.load(ports.data, champion.dataset).counts["train"] if champion.dataset else 0
+    if len(train) - known < policy.min_new_labels:
+        return (
+            f"{len(train) - known} train labels more than the champion was trained on, "
+            f"training.min_new_labels asks for {policy.min_new_labels}"
+        )
+    return None
+
+
+def _settled(model: str, ports: Ports) -> str | None:
+    """Why nothing is left to do for this model, or None."""
+    if ports.data.exists(layout.publish_report(model)):
+        return f"model {model} was refused by publish_model; see {layout.publish_report(model)}"
+    if not ports.data.exists(layout.gate_report(model)):
+        return None
+    verdict = json.loads(ports.data.get(layout.gate_report(model)))["verdict"]
+    if verdict != "promote":
+        return f"the gate said {verdict} about model {model}"
+    deployment = ports.table.get("DEPLOYMENT", model)
+    if deployment and deployment["status"] in ("PROMOTED", "FAILED", "STALE"):
+        return f"the deployment of model {model} ended as {deployment['status']}"
+    return None
+
+
+def _write_spec(dataset: Dataset, model: str, ports: Ports) -> None:
+    policy = ports.loop.training
+    spec = {
+        "format": 1, "model": model, "task": "classification", "kind": dataset.kind, "classes": list(dataset.classes),
+        "masker": MASKER_VERSION if ports.loop.privacy.mask else "none", "dataset": dataset.version,
+        "seed": policy.seed, "members": policy.members,
+    }  # fmt: skip
+    ports.data.put(layout.training_spec(model), json.dumps(spec, indent=1, ensure_ascii=False).encode())
+
+
+def _go(version: str, model: str, *, request: JsonDict | None = None, artifact: str | None = None) -> Outcome:
+    decision = "train" if request is not None else "trained"
+    return _planned(decision, version, model=model, request=request, artifact=artifact)
+
+
+def _skip(version: str, reason: str, *, model: str | None = None) -> Outcome:
+    return _planned("skip", version, model=model, reason=reason)
+
+
+def _planned(
+    decision: str,
+    version: str,
+    *,
+    model: str | None = None,
+    reason: str | None = None,
+    request: JsonDict | None = None,
+    artifact: str | None = None,
+) -> Outcome:
+    body = {
+        "decision": decision, "reason": reason, "model": model, "dataset": version, "request": request, "artifact": artifact,
+    }  # fmt: skip
+    return Outcome(body, (Metric("TrainingPlanned", 1, {"Decision": decision}),))

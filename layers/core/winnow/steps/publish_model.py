@@ -1,0 +1,48 @@
+"""Turns what a training job left into a published, registered model package, or says why it is not one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from winnow import layout
+from winnow.errors import BadModel
+from winnow.metrics import Metric
+from winnow.models.package import ModelCard
+from winnow.ports import Ports
+from winnow.steps import Outcome
+
+
+def publish_model(request: Mapping[str, Any], ports: Ports) -> Outcome:
+    """`{"model", "artifact"}` → `{"model"}`: the package is validated, published and registered, pending approval.
+
+    Raises BadModel when the package breaks its contract or is not the model that was ordered; the reason is kept in
+    `reports/<model>/publish.json`, and `plan_training` will not order that model again.
+    """
+    model, artifact = str(request["model"]), str(request["artifact"])
+    spec = json.loads(ports.data.get(layout.training_spec(model)))
+    first = not ports.data.exists(layout.model(model))
+    try:
+        card = ports.models.publish(model, artifact=artifact)
+        _is_what_was_ordered(card, spec)
+    except BadModel as error:
+        report = {
+            "format": 1, "model": model, "artifact": artifact, "code": error.code, "reason": str(error),
+            "at": ports.clock.now().isoformat(),
+        }  # fmt: skip
+        ports.data.put_new(layout.publish_report(model), json.dumps(report, indent=1, ensure_ascii=False).encode())
+        raise
+    properties = {"dataset": str(spec["dataset"]), "kind": card.kind, "masker": card.masker}
+    ports.registry.register(model, artifact=artifact, report_key=layout.gate_report(model), properties=properties)
+    return Outcome({"model": model}, (Metric("ModelsPublished", 1),) if first else ())
+
+
+def _is_what_was_ordered(card: ModelCard, spec: Mapping[str, Any]) -> None:
+    found = {
+        "model": card.model, "kind": card.kind, "classes": list(card.classes), "masker": card.masker, "dataset": card.dataset,
+    }  # fmt: skip
+    for name, value in found.items():
+        if value != spec[name]:
+            message = f"model.json says {name} is {value!r}, the training was ordered with {spec[name]!r}"
+            raise BadModel(message, code="other-model")

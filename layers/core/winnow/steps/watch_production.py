@@ -1,0 +1,80 @@
+"""Hop 10: what the endpoint really served: how sure it was, how far traffic drifted, and the records back into the pool."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from winnow import layout
+from winnow.digests import digest
+from winnow.errors import NotFound
+from winnow.metrics import Metric
+from winnow.models.drift import psi
+from winnow.ports import Ports
+from winnow.privacy.masking import mask_text
+from winnow.records import to_jsonl
+from winnow.steps import Outcome
+from winnow.steps.captured import Refused, Served, served
+
+MIN_FOR_DRIFT = 30
+"""Fewer predictions make an index that chance alone drives above the customary 0.2."""
+
+
+def watch_production(request: Mapping[str, Any], ports: Ports) -> Outcome:
+    """`{"key"}` of a data-capture file → counts by outcome.
+
+    The requests go back into the pool through `production/<digest>.jsonl`, masked, each with its inference id; lines that
+    cannot be read go to quarantine with their reason. A file that was read before changes nothing.
+    """
+    key = str(request["key"])
+    name = "c" + digest({"capture": key}, length=20)
+    task = ports.loop.task
+    found = list(served(ports.data.get(key), kind=task.kind, classes=task.classes))
+    answers = [one for one in found if isinstance(one, Served)]
+    refused = [one for one in found if isinstance(one, Refused)]
+    if refused:
+        rows = [
+            {"key": key, "row": one.line, "reason": f"{one.problem.code}: {one.problem}"} for one in refused
+        ]  # fmt: skip
+        ports.data.put(layout.quarantine(name), to_jsonl(rows))
+    repeated = bool(answers) and ports.data.exists(layout.production(name))
+    if answers and not repeated:
+        ports.data.put(layout.production(name), to_jsonl([_row(one, mask=ports.loop.privacy.mask) for one in answers]))
+    body = {"key": key, "served": len(answers), "refused": len(refused), "repeated": repeated}
+    return Outcome(body, () if repeated else _metrics(answers, ports))
+
+
+def _row(one: Served, *, mask: bool) -> dict[str, str]:
+    payload = dict(one.payload)
+    if mask and "text" in payload:
+        payload["text"] = mask_text(payload["text"])[0]
+    return {"id": one.id, **payload, **({"captured_at": one.at} if one.at else {})}
+
+
+def _metrics(answers: Sequence[Served], ports: Ports) -> tuple[Metric, ...]:
+    by_model: dict[str, list[Served]] = defaultdict(list)
+    for one in answers:
+        by_model[one.model].append(one)
+    metrics = [Metric("ServedRecords", len(answers))]
+    for model, group in sorted(by_model.items()):
+        confidence = 100.0 * float(np.mean([one.confidence for one in group]))
+        metrics.append(Metric("ServedConfidence", confidence, {"Model": model}))
+        expected = _expected(model, ports)
+        if expected is not None and len(group) >= MIN_FOR_DRIFT:
+            order = ports.loop.task.classes
+            observed = np.bincount([order.index(one.label) for one in group], minlength=len(order))
+            metrics.append(Metric("PredictionDrift", psi(expected, observed)))
+    return tuple(metrics)
+
+
+def _expected(model: str, ports: Ports) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """How often the model predicted each class on the evaluation set, a uniform sample of the pool; None if unknown."""
+    try:
+        report = json.loads(ports.data.get(layout.gate_report(model)))
+    except NotFound:
+        return None
+    return np.asarray(report["challenger"]["confusion"], dtype=np.int64).sum(axis=0)

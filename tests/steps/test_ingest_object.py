@@ -1,0 +1,200 @@
+"""Hop 1: nothing is lost, nothing is counted twice, the newest version wins whatever the order of events."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from tests.fakes import every_fault
+from tests.steps.walk import ingest, jsonl, occurrences_of, records_of, world
+from winnow import layout
+
+IMAGES = "task: {kind: image, classes: [cat, dog]}"
+
+
+def png(colour: int, *, size: tuple[int, int] = (12, 10), mode: str = "L") -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size, colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_rows_become_masked_records_with_roles():
+    ports = world()
+
+    body = ingest(ports, ports.pool.drop("a.jsonl", jsonl("write to ada@example.org", "walk the dog")))
+
+    records = records_of(ports, body["oid"])
+    assert [record["text"] for record in records] == ["write to [EMAIL]", "walk the dog"]
+    assert {record["role"] for record in records} <= {"train", "evaluation", "reward"}
+    assert all(0.0 <= record["key"] < 1.0 for record in records)
+    assert body == {"oid": body["oid"], "accepted": 2, "duplicates": 0, "quarantined": 0}
+
+
+def test_fields_beside_the_payload_are_kept_and_the_label_is_not():
+    ports = world()
+    line = b'{"text":"hi there","id":7,"subject":"s1","slices":{"lang":"en"},"cost":2,"label":"dog","other":1}\n'
+
+    body = ingest(ports, ports.pool.drop("a.jsonl", line))
+
+    (record,) = records_of(ports, body["oid"])
+    assert record["external_id"] == "7"
+    assert record["subject"] == "s1"
+    assert record["slices"] == {"lang": "en"}
+    assert record["cost"] == 2.0
+    assert "other" not in record
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "code"),
+    [
+        ("empty.jsonl", b"", "empty"),
+        ("blank.jsonl", b"\n\n", "empty"),
+        ("table.xls", b"abc", "unknown-format"),
+        ("a.png", png(3), "wrong-kind"),
+        ("a.jsonl", b"{not json}\n", "malformed-row"),
+        ("a.jsonl", b"[1]\n", "wrong-type"),
+        ("a.jsonl", b'{"body":"x"}\n', "missing-payload"),
+        ("a.jsonl", b'{"text":5}\n', "wrong-type"),
+        ("a.jsonl", b'{"text":"  "}\n', "empty"),
+        ("a.jsonl", b'{"text":"x","cost":-1}\n', "wrong-type"),
+        ("a.jsonl", b'{"text":"x","captured_at":"yesterday"}\n', "wrong-type"),
+        ("a.jsonl", '{"text":"é"}'.encode("latin-1"), "encoding"),
+        ("a.jsonl", "{}".encode("utf-16"), "encoding"),
+        ("a.jsonl", jsonl("x" * 20_001), "oversized"),
+        ("a.jsonl.gz", gzip.compress(jsonl("x"))[:-9], "truncated"),
+    ],
+)
+def test_bad_input_goes_to_quarantine_with_a_reason(key, data, code):
+    ports = world()
+
+    body = ingest(ports, ports.pool.drop(key, data))
+
+    statuses = [(one["status"], one["reason"].split(":")[0]) for one in occurrences_of(ports, body["oid"]) if "reason" in one]
+    assert statuses == [("quarantined", code)]
+    assert layout.quarantine(body["oid"]) in ports.data.objects
+
+
+def test_good_rows_of_a_bad_object_go_on():
+    ports = world()
+    whole = gzip.compress(b"".join(jsonl(f"{word} text") for word in ("first", "second", "third")) * 3000, mtime=0)
+
+    body = ingest(ports, ports.pool.drop("cut.jsonl.gz", whole[: len(whole) // 2]))
+
+    assert body["accepted"] == 3
+    assert body["quarantined"] >= 1
+    rows = occurrences_of(ports, body["oid"])
+    assert len(rows) == body["accepted"] + body["duplicates"] + body["quarantined"]
+
+
+def test_an_oversized_object_is_named():
+    ports = world("limits: {max_object_mb: 1}")
+
+    body = ingest(ports, ports.pool.drop("big.txt", b"x" * 1_000_001))
+
+    (one,) = occurrences_of(ports, body["oid"])
+    assert one["reason"].startswith("oversized")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16", "LA"])
+def test_images_of_every_mode_become_grey_or_colour(mode):
+    ports = world(IMAGES)
+
+    body = ingest(ports, ports.pool.drop("a.png", png(1, mode=mode)))
+
+    (record,) = records_of(ports, body["oid"])
+    with Image.open(io.BytesIO(ports.data.objects[record["image"]["ref"]])) as canonical:
+        assert canonical.mode in {"L", "RGB"}
+        assert canonical.size == (12, 10)
+
+
+def test_damaged_and_huge_images_are_refused():
+    ports = world(IMAGES + "\nlimits: {max_image_megapixels: 1}")
+
+    cut = ingest(ports, ports.pool.drop("cut.png", png(3, size=(200, 200))[:-40]))
+    huge = ingest(ports, ports.pool.drop("huge.png", png(3, size=(1200, 1200))))
+
+    assert occurrences_of(ports, cut["oid"])[0]["reason"].startswith("truncated")
+    assert occurrences_of(ports, huge["oid"])[0]["reason"].startswith("oversized")
+
+
+def test_the_same_picture_in_another_file_is_a_duplicate():
+    ports = world(IMAGES)
+    first = ingest(ports, ports.pool.drop("a.png", png(9)))
+
+    second = ingest(ports, ports.pool.drop("b.png", png(9)))
+
+    assert (first["accepted"], second["duplicates"]) == (1, 1)
+
+
+def test_content_is_accepted_once_across_rows_and_objects():
+    ports = world()
+
+    first = ingest(ports, ports.pool.drop("a.jsonl", jsonl("one", "two", "one")))
+    second = ingest(ports, ports.pool.drop("b.jsonl", jsonl("two", "three")))
+
+    assert (first["accepted"], first["duplicates"]) == (2, 1)
+    assert (second["accepted"], second["duplicates"]) == (1, 1)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([0, 1, 0, 1, 0])))
+def test_the_newest_version_wins_in_every_order_of_events(order):
+    ports = world()
+    versions = [ports.pool.drop("a.jsonl", jsonl("old", "kept")), ports.pool.drop("a.jsonl", jsonl("kept", "new"))]
+
+    for number in order:
+        ingest(ports, versions[number])
+
+    superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    live = [
+        record["text"]
+        for version in versions
+        if (oid := layout.object_id(version)) not in superseded
+        for record in records_of(ports, oid)
+    ]
+    assert sorted(live) == ["kept", "new"]
+
+
+def test_a_superseded_content_lives_on_where_it_also_occurs():
+    ports = world()
+    old = ports.pool.drop("a.jsonl", jsonl("shared", "gone"))
+    other = ports.pool.drop("b.jsonl", jsonl("shared"))
+    ingest(ports, old)
+    ingest(ports, other)
+
+    ingest(ports, ports.pool.drop("a.jsonl", jsonl("fresh")))
+
+    assert [record["text"] for record in records_of(ports, layout.object_id(other))] == ["shared"]
+
+
+def test_an_object_found_without_its_event_is_the_newest_when_the_bucket_says_so():
+    ports = world()
+    ingest(ports, ports.pool.drop("a.jsonl", jsonl("old")))
+    lost = ports.pool.drop("a.jsonl", jsonl("new"))
+
+    body = ingest(ports, replace(lost, sequencer=""))
+
+    assert body["accepted"] == 1
+    later = ingest(ports, ports.pool.drop("a.jsonl", jsonl("newest")))
+    assert later["accepted"] == 1
+
+
+def test_every_fault_ends_in_the_same_world():
+    def build():
+        ports = world()
+        ingest(ports, ports.pool.drop("b.jsonl", jsonl("two")))
+        ports.pool.drop("a.jsonl", jsonl("one", "two", "three") + b"{bad\n")
+        return ports
+
+    def act(ports):
+        ingest(ports, replace(ports.pool.newest["a.jsonl"]))
+
+    expected = build()
+    act(expected)
+    for what, ports in every_fault(build, act):
+        assert ports.data.objects == expected.data.objects, what
+        assert ports.table.items == expected.table.items, what
