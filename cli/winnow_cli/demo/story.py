@@ -56,7 +56,8 @@ class Round:
     def to_json(self) -> dict[str, Any]:
         return {
             "round": self.number, "labels": self.labels, "spend_usd": round(self.spend_usd, 2),
-            "metric": self.metric.to_json()["value"], "active": self.active.to_json(), "control": self.control.to_json(),
+            "metric": self.metric.to_json()["value"], "active": self.active.to_json(),
+            "control": self.control.to_json(),
             "champion": self.champion, "verdict": self.verdict,
         }  # fmt: skip
 

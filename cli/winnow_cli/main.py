@@ -1,0 +1,209 @@
+"""The `winnow` command: what it accepts, and which module answers. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from winnow_cli.errors import InvariantError, UsageError
+
+DEFAULT_STACK = "winnow"
+DEFAULT_REPORT = Path("build/demo/report.html")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 when the loop broke a promise, 2 when it was asked wrongly."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    if "run" not in given:
+        parser.print_help()
+        return 2
+    try:
+        return int(given.run(given))
+    except UsageError as error:
+        print(f"winnow: {error}", file=sys.stderr)
+        return 2
+    except InvariantError as error:
+        print(f"winnow: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("winnow: stopped", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and option of `winnow`."""
+    parser = argparse.ArgumentParser(
+        prog="winnow",
+        description="Winnow picks the records worth a person's time, has them labeled, retrains, proves and rolls out.",
+        epilog="Commands speak to AWS with your usual credentials, or to a local cloud when AWS_ENDPOINT_URL names one.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _demo(commands)
+    _local(commands)
+    _status(commands)
+    _select(commands)
+    _config(commands)
+    _put(commands)
+    return parser
+
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _demo(commands: Commands) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="run weeks of the loop in a minute, here",
+        description="Deploys a fresh local stack, drops data into its pool and lives through weeks of the loop: on the "
+        "handwritten digits of scikit-learn, or on your own labeled data, whose labels act as the annotators' truth.",
+    )
+    demo.add_argument(
+        "--data", type=Path, metavar="FILE_OR_FOLDER", help="JSONL(.gz), CSV, or a folder or archive of images"
+    )
+    demo.add_argument(
+        "--label", metavar="FIELD", help="field or labels.csv column with the class; 'folder' for sub-folders"
+    )
+    demo.add_argument("--text", metavar="FIELD", help="field with the text, where 'text' is not its name")
+    demo.add_argument("--kind", choices=("text", "image"), help="what a record is (default: from the files)")
+    demo.add_argument("--rounds", type=_count, help="labeling rounds (default: 7 for the digits, 5 with --data)")
+    demo.add_argument("--batch", type=_count, help="records asked in a round (default: from the number of classes)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: %(default)s)")
+    demo.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    demo.add_argument(
+        "--report",
+        type=Path,
+        default=DEFAULT_REPORT,
+        metavar="FILE",
+        help="where the HTML report goes (default: %(default)s)",
+    )
+    drill = argparse.BooleanOptionalAction
+    demo.add_argument("--poison", action=drill, help="one round is answered by spammers (default: without --data)")
+    demo.add_argument("--skew", action=drill, help="one challenger is served wrongly (default: without --data)")
+    demo.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    demo.set_defaults(run=_run_demo)
+
+
+def _run_demo(given: argparse.Namespace) -> int:
+    from winnow_cli.demo.command import run
+
+    return run(given)
+
+
+def _local(commands: Commands) -> None:
+    local = commands.add_parser("local", help="the local cloud", description="An AWS account on this machine.")
+    actions = local.add_subparsers(title="actions", metavar="ACTION", required=True)
+    up = actions.add_parser("up", help="start it, deploy the template and serve any AWS client")
+    up.add_argument("--port", type=int, default=5055, help="port on 127.0.0.1 (default: %(default)s)")
+    up.add_argument("--speed", type=float, default=60.0, help="virtual seconds a real second (default: %(default)s)")
+    up.add_argument(
+        "--workers",
+        choices=("inprocess", "awslambdaric"),
+        default="inprocess",
+        help="how functions run (default: %(default)s)",
+    )
+    up.add_argument("--template", type=Path, help="template to deploy (default: the one of this repository)")
+    _stack(up)
+    up.set_defaults(run=_run_local_up)
+
+
+def _run_local_up(given: argparse.Namespace) -> int:
+    from winnow_cli.local import up
+
+    return up(given)
+
+
+def _status(commands: Commands) -> None:
+    status = commands.add_parser("status", help="what the loop is doing: ledger, invariants, champion, batches")
+    status.add_argument("--json", action="store_true", help="print one JSON document")
+    _stack(status)
+    status.set_defaults(run=_run_status)
+
+
+def _run_status(given: argparse.Namespace) -> int:
+    from winnow_cli.status import run
+
+    return run(given)
+
+
+def _select(commands: Commands) -> None:
+    select = commands.add_parser("select", help="have a batch selected now, without waiting for the schedule")
+    _stack(select)
+    select.set_defaults(run=_run_select)
+
+
+def _run_select(given: argparse.Namespace) -> int:
+    from winnow_cli.select import run
+
+    return run(given)
+
+
+def _config(commands: Commands) -> None:
+    config = commands.add_parser("config", help="loop.yaml: check it, explain it, push it")
+    actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="say what is wrong with a loop file, field by field")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_run_check)
+    explain = actions.add_parser("explain", help="every field with its default and its meaning")
+    explain.add_argument(
+        "field", nargs="?", default="", metavar="FIELD", help="only fields under this path, as in 'gate'"
+    )
+    explain.set_defaults(run=_run_explain)
+    push = actions.add_parser("push", help="check a loop file and make it the stack's")
+    push.add_argument("file", type=Path, metavar="FILE")
+    _stack(push)
+    push.set_defaults(run=_run_push)
+
+
+def _run_check(given: argparse.Namespace) -> int:
+    from winnow_cli.config import check
+
+    return check(given.file)
+
+
+def _run_explain(given: argparse.Namespace) -> int:
+    from winnow_cli.config import explain
+
+    return explain(given.field)
+
+
+def _run_push(given: argparse.Namespace) -> int:
+    from winnow_cli.config import push
+
+    return push(given)
+
+
+def _put(commands: Commands) -> None:
+    put = commands.add_parser("put", help="drop files into the pool")
+    put.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files, or folders whose files are dropped")
+    put.add_argument("--prefix", default="", help="put before every key")
+    _stack(put)
+    put.set_defaults(run=_run_put)
+
+
+def _run_put(given: argparse.Namespace) -> int:
+    from winnow_cli.pool import put
+
+    return put(given)
+
+
+def _stack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stack",
+        default=os.environ.get("WINNOW_STACK", DEFAULT_STACK),
+        help="name of the stack (default: %(default)s)",
+    )
+    parser.add_argument("--region", help="region (default: as your AWS configuration says)")
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
