@@ -5,6 +5,7 @@ A function's module can be imported only inside a Lambda worker: nothing else ma
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -142,7 +143,8 @@ def failed_places(event: JsonDict, failed: Container[int]) -> JsonDict:
 def http(handle: Callable[[JsonDict], Outcome], event: JsonDict) -> JsonDict:
     """Answer an HTTP event (format 2.0): 200 with the outcome, 400 with the reason for bad input."""
     try:
-        body = json.loads(event.get("body") or "{}")
+        raw = event.get("body") or "{}"
+        body = json.loads(base64.b64decode(raw) if event.get("isBase64Encoded") else raw)
         if not isinstance(body, dict):
             raise BadInput("the body must be a JSON object", code="bad-request")
         status, content = 200, answer(handle(body))

@@ -1,0 +1,82 @@
+"""Hop 11: the gauges that no event carries, and the heartbeat that says the schedule still runs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, get_args
+
+from winnow import layout
+from winnow.errors import NotFound
+from winnow.metrics import Metric
+from winnow.ports import Ports, QueueName
+from winnow.records import from_jsonl
+from winnow.steps import Outcome, labeled, pointers
+from winnow.steps.batches import committed
+from winnow.steps.reconcile import unscored
+
+COUNTS: Final = "reports/pool.json"
+"""Contents accepted per object: what was counted once (occurrences never change) is not read again."""
+
+
+def report_health(request: Mapping[str, Any], ports: Ports) -> Outcome:
+    """How the loop stands now. Nothing in the request matters."""
+    champion, _ = pointers.champion(ports)
+    items, hours = _backlog(ports)
+    gauges = {
+        "Heartbeat": 1.0,
+        "BacklogItems": float(items),
+        "BacklogHours": hours,
+        "PoolRecords": float(_pool_records(ports)),
+        "UnscoredObjects": float(sum(1 for _ in unscored(champion.model, ports))),
+        "DeadLetters": float(sum(ports.queues.state(queue).dead for queue in get_args(QueueName))),
+        "BudgetLeft": float(ports.loop.budget.total_usd - committed(ports)),
+    }
+    rare = _rare_share(ports)
+    if rare is not None:
+        gauges["RareClassShare"] = 100.0 * rare
+    return Outcome(gauges, tuple(Metric(name, value) for name, value in gauges.items()))
+
+
+def _backlog(ports: Ports) -> tuple[int, float]:
+    """Items that wait for an annotator, and the age in hours of the oldest batch that has some."""
+    waiting, oldest = 0, 0.0
+    for item in ports.table.query("BATCH"):
+        if item["status"] == "collected":
+            continue
+        job = ports.labeling.describe(item["job"])
+        waiting += int(item["size"]) if job is None else max(0, job.total - job.labeled)
+        age = (ports.clock.now() - datetime.fromisoformat(item["created_at"])).total_seconds() / 3600
+        oldest = max(oldest, age)
+    return waiting, oldest
+
+
+def _pool_records(ports: Ports) -> int:
+    """Contents of living objects."""
+    try:
+        counts: dict[str, int] = json.loads(ports.data.get(COUNTS))
+    except NotFound:
+        counts = {}
+    known = len(counts)
+    for key in ports.data.list(layout.OCCURRENCES):
+        oid = key.removeprefix(layout.OCCURRENCES).removesuffix(".jsonl.gz")
+        if oid not in counts:
+            rows = from_jsonl(gzip.decompress(ports.data.get(key)))
+            counts[oid] = sum(row["status"] == "accepted" for row in rows)
+    if len(counts) > known:
+        ports.data.put(COUNTS, json.dumps(counts, sort_keys=True).encode())
+    superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    return sum(count for oid, count in counts.items() if oid not in superseded)
+
+
+def _rare_share(ports: Ports) -> float | None:
+    """Share of the newest dataset's train labels that are of a rare class; None when there is nothing to say."""
+    version, _ = pointers.head(ports.data)
+    rare = ports.loop.task.rare_classes
+    if version is None or not rare:
+        return None
+    by_class = labeled.load(ports.data, version).by_class
+    total = sum(by_class.values())
+    return sum(by_class.get(name, 0) for name in rare) / total if total else None
