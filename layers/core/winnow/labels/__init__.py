@@ -1,0 +1,1 @@
+"""From answers to labels: consensus, agreement, and who can be relied on."""
