@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .cloud import LocalCloud
 
 INITIALIZING_SECONDS = STOPPING_SECONDS = 60.0
-ARRIVALS_PER_BATCH = 25  # answers that come in together: a timer an answer would only slow the simulation down
+ARRIVALS_PER_BATCH = 25
+"""Answers that come in together: a timer for each would only slow the simulation down."""
 LAMBDA_ATTEMPTS = 3
 MAX_TIME_LIMIT_SECONDS, MAX_AVAILABILITY_SECONDS = 28_800, 2_592_000
 MAX_OBJECTS, MAX_LINE, MAX_VALUE = 100_000, 100_000, 20_000
@@ -31,7 +32,7 @@ OVER = ("Completed", "Failed", "Stopped")
 
 @dataclass
 class DataObject:
-    """One manifest line on its way; `state` is waiting, labeled, failed or apart (not for people)."""
+    """One manifest line on its way; `state` is waiting, consolidating, labeled, failed or apart (not for people)."""
 
     index: int
     line: dict[str, Any]
@@ -44,12 +45,11 @@ class DataObject:
 
 @dataclass
 class Job:
-    """A labeling job: the request, what Describe shows, and its objects."""
+    """A labeling job: what Describe shows, the key of its workers' answers, its objects and its first trouble."""
 
     shown: Request
     answer_name: str
     objects: list[DataObject] = field(default_factory=list)
-    expires_at: float = 0.0
     error: str = ""
 
 
@@ -57,7 +57,7 @@ class Labeling(Service):
     """Labeling jobs and work teams. A team with a `Crowd` is simulated; without one, people `answer`."""
 
     actions = ("create_labeling_job", "describe_labeling_job", "list_labeling_jobs", "stop_labeling_job",
-               "create_workteam", "describe_workteam", "list_workteams", "delete_workteam")  # fmt: skip
+               "create_workteam", "describe_workteam", "list_workteams")  # fmt: skip
 
     def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
         super().__init__(cloud, tags)
@@ -66,7 +66,9 @@ class Labeling(Service):
     def employ(self, team: str, crowd: Crowd | None) -> str:
         """Let `crowd` (None: people in a browser) answer for the work team, made if need be; gives its ARN."""
         self._crowds[team] = crowd
-        return self._teams[team]["WorkteamArn"] if team in self._teams else self._team(team, {})["WorkteamArn"]
+        if team not in self._teams:
+            self.create_workteam({"WorkteamName": team, "Description": team, "MemberDefinitions": []})
+        return str(self._teams[team]["WorkteamArn"])
 
     def waiting(self, job: str) -> dict[str, dict[str, Any]]:
         """Object id -> task input of every task of the job that still takes answers."""
@@ -74,12 +76,10 @@ class Labeling(Service):
 
     def answer(self, job: str, object_id: str, worker: str, label: str) -> None:
         """A person's answer, now. The answer that completes an object sends it to consolidation."""
-        found = self._find(job)
+        found, now = self._find(job), self.clock.time()
         with self._lock:
-            one = next((o for o in found.objects if str(o.index) == object_id and o.state == "waiting"), None)
-            refuse(one is None or found.shown["LabelingJobStatus"] != "InProgress", f"{job}/{object_id} takes no answer")
-            assert one is not None
-            now = self.clock.time()
+            refuse(object_id not in self.waiting(job), f"object {object_id} of {job} takes no answer")
+            one = found.objects[int(object_id)]
             one.answers = [a for a in one.answers if a.worker_id != worker] + [Answer(worker, label, now, now)]
             complete = len(one.answers) >= found.shown["HumanTaskConfig"]["NumberOfHumanWorkersPerDataObject"]
         if complete:
@@ -88,26 +88,28 @@ class Labeling(Service):
     def create_labeling_job(self, p: Request) -> Request:
         name, attribute, human = p["LabelingJobName"], p["LabelAttributeName"], p["HumanTaskConfig"]
         manifest = p["InputConfig"]["DataSource"].get("S3DataSource", {}).get("ManifestS3Uri", "")
-        template = human["UiConfig"].get("UiTemplateS3Uri", "")
-        limit, available = human["TaskTimeLimitInSeconds"], human.get("TaskAvailabilityLifetimeInSeconds", 2_592_000)
+        template, team = human["UiConfig"].get("UiTemplateS3Uri", ""), human["WorkteamArn"]
+        available = human.setdefault("TaskAvailabilityLifetimeInSeconds", MAX_AVAILABILITY_SECONDS)
+        both = "PreHumanTaskLambdaArn" in human and "AnnotationConsolidationConfig" in human
         refuse(bool(re.search(r"-metadata$|-ref$|^source$|\$", attribute)), f"LabelAttributeName {attribute} is reserved")
-        refuse(not manifest, "the local cloud labels S3 manifests only: S3DataSource.ManifestS3Uri is missing")
-        refuse("LabelingJobAlgorithmsConfig" in p, "automated labeling is not part of the local cloud")
-        refuse("PublicWorkforceTaskPrice" in human, "a price is for the public workforce only")
-        refuse(limit > MAX_TIME_LIMIT_SECONDS, f"TaskTimeLimitInSeconds must be at most {MAX_TIME_LIMIT_SECONDS}")
-        refuse(not 60 <= available <= MAX_AVAILABILITY_SECONDS, "TaskAvailabilityLifetimeInSeconds: 60 to 2592000")
-        refuse("HumanTaskUiArn" in human["UiConfig"] or not template, "UiConfig needs exactly a UiTemplateS3Uri here")
-        refuse(not self._team_of(human["WorkteamArn"]), f"Work team {human['WorkteamArn']} does not exist")
+        refuse(not manifest or not template or not both, "the local cloud runs custom tasks over an S3 manifest: "
+               "ManifestS3Uri, UiTemplateS3Uri and both Lambdas are needed")  # fmt: skip
+        for extra in {"LabelingJobAlgorithmsConfig", "StoppingConditions", "PublicWorkforceTaskPrice"} & {*p, *human}:
+            refuse(True, f"{extra} is not part of the local cloud")
+        refuse(human["TaskTimeLimitInSeconds"] > MAX_TIME_LIMIT_SECONDS, "TaskTimeLimitInSeconds must be at most 28800")
+        refuse(available > MAX_AVAILABILITY_SECONDS, "TaskAvailabilityLifetimeInSeconds must be at most 2592000")
+        refuse(team not in [one["WorkteamArn"] for one in self._teams.values()], f"Work team {team} does not exist")
         for needed in (manifest, template):
             refuse(not self.exists(needed), f"Cannot access S3 object {needed}")
         split_uri(p["OutputConfig"]["S3OutputPath"])
         with self._lock:
             in_use(name.lower() in self._jobs, f"Labeling job name must be unique, but {name} exists")
-            arn = self.arn("labeling-job", name.lower(), tags=p.get("Tags"))
-            made = {"LabelingJobArn": arn, "LabelingJobStatus": "Initializing", "CreationTime": self.now()}
-            about = {"LastModifiedTime": self.now(), "JobReferenceCode": hashlib.sha256(arn.encode()).hexdigest()[:10]}
-            job = self._jobs[name.lower()] = Job({**p, **made, **about}, _answer_name(self.get(template).decode()))
-        self.clock.call_later(INITIALIZING_SECONDS, self._apart(self._start, job), name=f"start {name}")
+            arn, now = self.arn("labeling-job", name.lower(), tags=p.get("Tags")), self.clock.now()
+            made = {"LabelingJobArn": arn, "LabelingJobStatus": "Initializing", "CreationTime": now, "LastModifiedTime": now}
+            code = hashlib.sha256(arn.encode()).hexdigest()[:10]
+            job = Job({**p, **made, "JobReferenceCode": code}, _answer_name(self.get(template).decode()))
+            self._jobs[name.lower()] = job
+        self.clock.call_later(INITIALIZING_SECONDS, self._task(self._start, job), name=f"start {name}")
         return {"LabelingJobArn": arn}
 
     def describe_labeling_job(self, p: Request) -> Request:
@@ -119,11 +121,9 @@ class Labeling(Service):
         rows = []
         for job in list(self._jobs.values()):
             human = job.shown["HumanTaskConfig"]
-            consolidation = human.get("AnnotationConsolidationConfig", {})
-            rows.append({
-                **job.shown, "LabelCounters": _counters(job), "WorkteamArn": human["WorkteamArn"],
-                "PreHumanTaskLambdaArn": human.get("PreHumanTaskLambdaArn", ""), **consolidation,
-            })  # fmt: skip
+            told = {key: human[key] for key in ("WorkteamArn", "PreHumanTaskLambdaArn")}
+            consolidation = human["AnnotationConsolidationConfig"]
+            rows.append({**job.shown, "LabelCounters": _counters(job), **told, **consolidation})
         return page(rows, p, into="LabelingJobSummaryList", name="LabelingJobName", status="LabelingJobStatus")
 
     def stop_labeling_job(self, p: Request) -> Request:
@@ -131,40 +131,27 @@ class Labeling(Service):
         refuse(job.shown["LabelingJobStatus"] in OVER, f"{p['LabelingJobName']} is over and cannot be stopped")
         if job.shown["LabelingJobStatus"] != "Stopping":
             self._set(job, "Stopping")
-            self.clock.call_later(STOPPING_SECONDS, self._apart(self._finish, job, "Stopped"), name="stop labeling job")
+            self.clock.call_later(STOPPING_SECONDS, self._task(self._finish, job, "Stopped"), name="stop labeling job")
         return {}
 
     def create_workteam(self, p: Request) -> Request:
-        in_use(p["WorkteamName"] in self._teams, f"Workteam {p['WorkteamName']} exists")
-        return {"WorkteamArn": self._team(p["WorkteamName"], p)["WorkteamArn"]}
+        name = p["WorkteamName"]
+        in_use(name in self._teams, f"Workteam {name} exists")
+        arn = self.arn("workteam/private-crowd", name, tags=p.pop("Tags", ()))
+        self._teams[name] = {**p, "WorkteamArn": arn, "CreateDate": self.clock.now(), "LastUpdatedDate": self.clock.now()}
+        return {"WorkteamArn": arn}
 
     def describe_workteam(self, p: Request) -> Request:
-        refuse(p["WorkteamName"] not in self._teams, f"The work team {p['WorkteamName']} does not exist")
-        return {"Workteam": self._teams[p["WorkteamName"]]}
+        return {"Workteam": find(self._teams, p["WorkteamName"], "work team")}
 
     def list_workteams(self, p: Request) -> Request:
         return page(self._teams.values(), {"SortBy": "Name", **p}, into="Workteams", name="WorkteamName")
-
-    def delete_workteam(self, p: Request) -> Request:
-        refuse(p["WorkteamName"] not in self._teams, f"The work team {p['WorkteamName']} does not exist")
-        del self._teams[p["WorkteamName"]]
-        return {"Success": True}
-
-    def _team(self, name: str, p: Request) -> Request:
-        arn = self.arn("workteam/private-crowd", name, tags=p.pop("Tags", ()))
-        made = {"WorkteamName": name, "WorkteamArn": arn, "CreateDate": self.now(), "LastUpdatedDate": self.now()}
-        team = {"Description": name, "MemberDefinitions": [], **p, **made}
-        team.pop("WorkforceName", None)
-        return self._teams.setdefault(name, team)
-
-    def _team_of(self, arn: str) -> Request | None:
-        return next((team for team in self._teams.values() if team["WorkteamArn"] == arn), None)
 
     def _find(self, name: str) -> Job:
         job: Job = find(self._jobs, name.lower(), "labeling job")
         return job
 
-    def _apart(self, act: Callable[..., None], *args: Any) -> Callable[[], None]:
+    def _task(self, act: Callable[..., None], *args: Any) -> Callable[[], None]:
         return lambda: self.clock.spawn(lambda: act(*args), name="labeling")
 
     def _start(self, job: Job) -> None:
@@ -172,40 +159,36 @@ class Labeling(Service):
         if job.shown["LabelingJobStatus"] != "Initializing":
             return
         self._set(job, "InProgress")
-        p, human = job.shown, job.shown["HumanTaskConfig"]
+        p, human, start = job.shown, job.shown["HumanTaskConfig"], self.clock.time()
         try:
             job.objects = _read(self.get(p["InputConfig"]["DataSource"]["S3DataSource"]["ManifestS3Uri"]))
         except ValueError as error:
             job.error = f"ClientError: {error}"
-            return self._finish(job, "Failed")
-        for one in _sent(job):
+            self._finish(job, "Failed")
+            return
+        for one in job.objects:
             self._prepare(job, one)
-        start = self.clock.time()
-        job.expires_at = start + human.get("TaskAvailabilityLifetimeInSeconds", MAX_AVAILABILITY_SECONDS)
         tasks, wanted = [one for one in job.objects if one.task], human["NumberOfHumanWorkersPerDataObject"]
-        team = self._team_of(human["WorkteamArn"]) or {}
-        if crowd := self._crowds.get(team.get("WorkteamName", "")):
-            for one in tasks:
-                planned = crowd.work(one.task, workers=wanted, start=start, time_limit=human["TaskTimeLimitInSeconds"])
-                one.answers = [answer for answer in planned if answer.submitted_at <= job.expires_at]
-                one.complete_at = max((a.submitted_at for a in one.answers), default=0.0)
-                if len(one.answers) < wanted:
-                    one.complete_at = job.expires_at
-            tasks.sort(key=lambda one: (one.complete_at, one.index))
-            for first in range(0, len(tasks), ARRIVALS_PER_BATCH):
-                batch = tasks[first : first + ARRIVALS_PER_BATCH]
-                self.clock.call_at(batch[-1].complete_at, self._apart(self._settle, job, batch), name="answers")
-        else:
-            self.clock.call_at(job.expires_at, self._apart(self._settle, job, tasks), name="tasks expire")
-        if not tasks:
-            self._finish_when_done(job)
+        expires_at = start + human["TaskAvailabilityLifetimeInSeconds"]
+        team = next(one["WorkteamName"] for one in self._teams.values() if one["WorkteamArn"] == human["WorkteamArn"])
+        crowd = self._crowds.get(team)
+        for one in tasks:
+            limit = human["TaskTimeLimitInSeconds"]
+            planned = crowd.work(one.task, workers=wanted, start=start, time_limit=limit) if crowd else []
+            one.answers = [answer for answer in planned if answer.submitted_at <= expires_at]
+            one.complete_at = one.answers[-1].submitted_at if len(one.answers) == wanted else expires_at
+        tasks.sort(key=lambda one: (one.complete_at, one.index))
+        for first in range(0, len(tasks), ARRIVALS_PER_BATCH):
+            batch = tasks[first : first + ARRIVALS_PER_BATCH]
+            self.clock.call_at(batch[-1].complete_at, self._task(self._settle, job, batch), name="answers")
+        self._finish_when_done(job)
 
     def _prepare(self, job: Job, one: DataObject) -> None:
         """Ask the pre-annotation Lambda what the worker shall see; an object it fails on has failed."""
-        function = job.shown["HumanTaskConfig"].get("PreHumanTaskLambdaArn")
-        if not function:
-            one.task = one.line
+        if job.shown["LabelAttributeName"] in one.line:
+            one.state = "apart"
             return
+        function = job.shown["HumanTaskConfig"]["PreHumanTaskLambdaArn"]
         event = {"version": "2018-10-16", "labelingJobArn": job.shown["LabelingJobArn"], "dataObject": one.line}
         result = self._call(job, function, event)
         if not isinstance(result, dict) or not isinstance(result.get("taskInput"), dict):
@@ -219,74 +202,60 @@ class Labeling(Service):
         """These objects' answers are in, or their time is over: note the answers and consolidate what there is."""
         with self._lock:
             objects = [one for one in objects if one.state == "waiting"]
-            if job.shown["LabelingJobStatus"] != "InProgress" or not objects:
+            if job.shown["LabelingJobStatus"] != "InProgress":
                 return
             for one in objects:
                 one.state = "consolidating" if one.answers else "failed"
         answered = [one for one in objects if one.answers]
         for one in answered:
-            self._write_responses(job, one)
+            at = datetime.fromtimestamp(one.answers[-1].submitted_at, UTC).strftime("%Y-%m-%d_%H:%M:%S")
+            rows = [self._response(job, answer) for answer in one.answers]
+            uri = f"{_folder(job)}/annotations/worker-response/iteration-1/{one.index}/{at}.json"
+            self.put(uri, json.dumps({"answers": rows}).encode())
         if answered:
             self._consolidate(job, answered)
         self._finish_when_done(job)
 
-    def _write_responses(self, job: Job, one: DataObject) -> None:
-        rows = [
-            {
-                "answerContent": {job.answer_name: {"label": answer.label}},
-                "acceptanceTime": _iso(answer.accepted_at), "submissionTime": _iso(answer.submitted_at),
-                "timeSpentInSeconds": round(answer.submitted_at - answer.accepted_at, 3),
-                "workerId": f"private.{self.cloud.region}.{answer.worker_id}",
-                "workerMetadata": {"identityData": {
-                    "identityProviderType": "Cognito", "issuer": "https://cognito-idp.local", "sub": answer.worker_id,
-                }},
-            }
-            for answer in one.answers
-        ]  # fmt: skip
-        at = datetime.fromtimestamp(one.answers[-1].submitted_at, UTC).strftime("%Y-%m-%d_%H:%M:%S")
-        uri = f"{_folder(job)}/annotations/worker-response/iteration-1/{one.index}/{at}.json"
-        self.put(uri, json.dumps({"answers": rows}).encode())
+    def _response(self, job: Job, answer: Answer) -> Request:
+        who = {"identityProviderType": "Cognito", "issuer": "https://cognito-idp.local", "sub": answer.worker_id}
+        return {
+            "answerContent": {job.answer_name: {"label": answer.label}}, "workerId": self._worker(answer),
+            "acceptanceTime": _iso(answer.accepted_at), "submissionTime": _iso(answer.submitted_at),
+            "timeSpentInSeconds": round(answer.submitted_at - answer.accepted_at, 3),
+            "workerMetadata": {"identityData": who},
+        }  # fmt: skip
+
+    def _worker(self, answer: Answer) -> str:
+        return f"private.{self.cloud.region}.{answer.worker_id}"
 
     def _consolidate(self, job: Job, objects: Sequence[DataObject]) -> None:
         """One call of the post-annotation Lambda; objects it leaves out, or answers wrongly, have failed."""
-        p, attribute = job.shown, job.shown["LabelAttributeName"]
-        function = p["HumanTaskConfig"].get("AnnotationConsolidationConfig", {}).get("AnnotationConsolidationLambdaArn")
-        when, folder = f"{self.now():%Y-%m-%d_%H:%M:%S}-{objects[0].index}", f"{_folder(job)}/annotations"
+        p, attribute, human = job.shown, job.shown["LabelAttributeName"], job.shown["HumanTaskConfig"]
+        function = human["AnnotationConsolidationConfig"]["AnnotationConsolidationLambdaArn"]
+        when, folder = f"{self.clock.now():%Y-%m-%d_%H:%M:%S}-{objects[0].index}", f"{_folder(job)}/annotations"
         payload = f"{folder}/consolidated-annotation/consolidation-request/iteration-1/{when}.json"
         self.put(payload, json.dumps([self._request(job, one) for one in objects]).encode())
-        if not function:
-            response = f"{folder}/worker-response/iteration-1"
-            kept: dict[str, Any] = {
-                str(o.index): {attribute: {}, f"{attribute}-metadata": {"worker-response-ref": f"{response}/{o.index}"}}
-                for o in objects
-            }
-        else:
-            event = {
-                "version": "2018-10-06", "labelingJobArn": p["LabelingJobArn"], "labelAttributeName": attribute,
-                "roleArn": p["RoleArn"], "outputConfig": folder, "payload": {"s3Uri": payload},
-                "maxHumanWorkersPerDataObject": p["HumanTaskConfig"]["NumberOfHumanWorkersPerDataObject"],
-            }  # fmt: skip
-            result = self._call(job, function, event)
-            self.put(payload.replace("consolidation-request", "consolidation-response"), json.dumps(result).encode())
-            rows = [row for row in result if isinstance(row, dict)] if isinstance(result, list) else []
-            kept = {str(r.get("datasetObjectId")): r.get("consolidatedAnnotation", {}).get("content") for r in rows}
+        event = {
+            "version": "2018-10-06", "labelingJobArn": p["LabelingJobArn"], "labelAttributeName": attribute,
+            "roleArn": p["RoleArn"], "outputConfig": folder, "payload": {"s3Uri": payload},
+            "maxHumanWorkersPerDataObject": human["NumberOfHumanWorkersPerDataObject"],
+        }  # fmt: skip
+        result = self._call(job, function, event)
+        self.put(payload.replace("consolidation-request", "consolidation-response"), json.dumps(result).encode())
+        rows = [row for row in result if isinstance(row, dict)] if isinstance(result, list) else []
+        kept = {str(row.get("datasetObjectId")): row.get("consolidatedAnnotation", {}).get("content") for row in rows}
         for one in objects:
             content = kept.get(str(one.index))
-            good = isinstance(content, dict) and attribute in content
-            one.content, one.state = (content if good else {}), ("labeled" if good else "failed")
-            if not good:
-                job.error = job.error or f"{function} returned no {attribute} for object {one.index}"
-        job.shown["LastModifiedTime"] = self.now()
+            if isinstance(content, dict) and attribute in content:
+                one.content, one.state = content, "labeled"
+            else:
+                one.state, job.error = "failed", job.error or f"{function} returned no {attribute} for object {one.index}"
+        job.shown["LastModifiedTime"] = self.clock.now()
 
     def _request(self, job: Job, one: DataObject) -> Request:
         source = {"s3Uri": one.line["source-ref"]} if "source-ref" in one.line else {"content": one.line["source"]}
-        answers = [
-            {
-                "workerId": f"private.{self.cloud.region}.{answer.worker_id}",
-                "annotationData": {"content": json.dumps({job.answer_name: {"label": answer.label}})},
-            }
-            for answer in one.answers
-        ]
+        contents = [(answer, json.dumps({job.answer_name: {"label": answer.label}})) for answer in one.answers]
+        answers = [{"workerId": self._worker(a), "annotationData": {"content": content}} for a, content in contents]
         return {"datasetObjectId": str(one.index), "dataObject": source, "annotations": answers}
 
     def _call(self, job: Job, function: str, event: Request) -> Any:
@@ -298,36 +267,34 @@ class Labeling(Service):
         return None
 
     def _finish_when_done(self, job: Job) -> None:
-        if all(one.state in ("labeled", "failed", "apart") for one in job.objects):
-            sent, asked = _sent(job), [one for one in job.objects if one.answers]
-            broken = sent and job.error and not any(one.state in ("labeled", "apart") for one in sent)
-            self._finish(job, "Failed" if broken and (asked or not any(one.task for one in sent)) else "Completed")
+        states = {one.state for one in job.objects}
+        if not states & {"waiting", "consolidating"}:
+            self._finish(job, "Failed" if states == {"failed"} and job.error else "Completed")
 
     def _finish(self, job: Job, status: str) -> None:
         """Write the output manifest, show the final status and tell it."""
         with self._lock:
-            if job.shown["LabelingJobStatus"] in OVER or (job.shown["LabelingJobStatus"] == "Stopping") != (status == "Stopped"):
+            before = job.shown["LabelingJobStatus"]
+            if before in OVER or (before == "Stopping") != (status == "Stopped"):
                 return
             uri = f"{_folder(job)}/manifests/output/output.manifest"
             self.put(uri, "".join(json.dumps(self._line(job, one)) + "\n" for one in job.objects).encode())
             job.shown["LabelingJobOutput"] = {"OutputDatasetS3Uri": uri}
-            if status == "Failed":
-                job.shown["FailureReason"] = job.error[:1024]
+            job.shown |= {"FailureReason": job.error[:1024]} if status == "Failed" else {}
             self._set(job, status)
-        arn = job.shown["LabelingJobArn"]
-        self.tell("Ground Truth Labeling Job", {"LabelingJobStatus": status}, arn)
+        self.tell("Ground Truth Labeling Job", {"LabelingJobStatus": status}, job.shown["LabelingJobArn"])
 
     def _line(self, job: Job, one: DataObject) -> Request:
         attribute = job.shown["LabelAttributeName"]
-        if one.state != "labeled" or not one.content:
+        if one.state != "labeled":
             return one.line
         made = {"type": "groundTruth/custom", "job_name": f"labeling-job/{job.shown['LabelingJobName'].lower()}",
-                "creation_date": f"{self.now():%Y-%m-%dT%H:%M:%S.%f}"}  # fmt: skip
+                "creation_date": f"{self.clock.now():%Y-%m-%dT%H:%M:%S.%f}"}  # fmt: skip
         metadata = {**made, **one.content.get(f"{attribute}-metadata", {})}
         return {**one.line, attribute: one.content[attribute], f"{attribute}-metadata": metadata}
 
     def _set(self, job: Job, status: str) -> None:
-        job.shown["LabelingJobStatus"], job.shown["LastModifiedTime"] = status, self.now()
+        job.shown["LabelingJobStatus"], job.shown["LastModifiedTime"] = status, self.clock.now()
 
 
 def _read(body: bytes) -> list[DataObject]:
@@ -335,29 +302,17 @@ def _read(body: bytes) -> list[DataObject]:
     objects = []
     for number, text in enumerate(body.decode("utf-8").splitlines()):
         line = json.loads(text)
+        longest = max(len(value if isinstance(value, str) else json.dumps(value)) for value in line.values())
         if ("source" in line) == ("source-ref" in line):
             raise ValueError(f"line {number} needs either source or source-ref")
-        if len(text) > MAX_LINE or any(len(v if isinstance(v, str) else json.dumps(v)) > MAX_VALUE for v in line.values()):
-            raise ValueError(f"line {number} is longer than {MAX_LINE}, or one of its values than {MAX_VALUE} characters")
+        if len(text) > MAX_LINE or longest > MAX_VALUE:
+            raise ValueError(f"line {number}: {MAX_LINE} characters a line and {MAX_VALUE} a value are allowed")
         if any(key.startswith("$") for key in line):
             raise ValueError(f"line {number} has an attribute that starts with $")
         objects.append(DataObject(number, line))
     if not 0 < len(objects) <= MAX_OBJECTS:
         raise ValueError(f"the manifest has {len(objects)} objects; 1 to {MAX_OBJECTS} are allowed")
     return objects
-
-
-def _sent(job: Job) -> list[DataObject]:
-    """The objects a person is asked about: all without the attribute, as far as the stopping conditions go."""
-    attribute, stop = job.shown["LabelAttributeName"], job.shown.get("StoppingConditions", {})
-    for one in job.objects:
-        one.state = "apart" if attribute in one.line else one.state
-    share = stop.get("MaxPercentageOfInputDatasetLabeled", 100) * len(job.objects) // 100
-    sent = [one for one in job.objects if attribute not in one.line]
-    cap = min(share, stop.get("MaxHumanLabeledObjectCount", share))
-    for one in sent[cap:]:
-        one.state = "apart"
-    return sent[:cap]
 
 
 def _counters(job: Job) -> dict[str, int]:

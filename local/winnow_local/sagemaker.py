@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from botocore import xform_name
 from moto.core.responses import ActionResult
-from moto.sagemaker.exceptions import ConflictException, ResourceInUseException, ValidationError
+from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 
 from .patches import Patch
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .cloud import LocalCloud
 
 Request = dict[str, Any]
+_TIMES = ("CreationTime", "LastModifiedTime")
 
 
 class Service:
@@ -32,17 +34,13 @@ class Service:
     def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
         self.cloud, self.clock, self._tags, self._lock = cloud, cloud.clock, tags, cloud.gateway.lock
 
-    def now(self) -> datetime:
-        """Virtual time, aware, in UTC."""
-        return datetime.fromtimestamp(self.clock.time(), UTC)
-
-    def arn(self, kind: str, name: str, *, tags: Iterable[dict[str, str]] = ()) -> str:
+    def arn(self, kind: str, name: str, *, tags: Iterable[dict[str, str]] | None = ()) -> str:
         """The ARN of a resource, whose tags are noted."""
         arn = f"arn:aws:sagemaker:{self.cloud.region}:{self.cloud.account}:{kind}/{name}"
         self._tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags or ()})
         return arn
 
-    def tell(self, what: str, detail: dict[str, Any], arn: str) -> None:
+    def tell(self, what: str, detail: Request, arn: str) -> None:
         """Emit `SageMaker <what> State Change`."""
         self.cloud.emit_event("aws.sagemaker", f"SageMaker {what} State Change", detail, [arn])
 
@@ -71,11 +69,8 @@ class Service:
 class Registry(Service):
     """Model packages by group and version, their approval, and the tags of every SageMaker resource."""
 
-    actions = (
-        "create_model_package_group", "describe_model_package_group", "list_model_package_groups",
-        "delete_model_package_group", "create_model_package", "describe_model_package", "list_model_packages",
-        "update_model_package", "delete_model_package", "add_tags", "list_tags", "delete_tags",
-    )  # fmt: skip
+    actions = ("create_model_package_group", "describe_model_package_group", "create_model_package",
+               "describe_model_package", "list_model_packages", "update_model_package", "list_tags")  # fmt: skip
 
     def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
         super().__init__(cloud, tags)
@@ -86,37 +81,26 @@ class Registry(Service):
         refuse(name in self._groups, f"Model Package Group already exists: {name}")
         arn = self.arn("model-package-group", name, tags=p.get("Tags"))
         made = {"ModelPackageGroupArn": arn, "ModelPackageGroupStatus": "Completed", "CreatedBy": {}}
-        self._groups[name] = {**p, **made, "CreationTime": self.now(), "next": 1}
+        self._groups[name] = {**p, **made, "CreationTime": self.clock.now()}
         return {"ModelPackageGroupArn": arn}
 
     def describe_model_package_group(self, p: Request) -> Request:
         return find(self._groups, p["ModelPackageGroupName"].rsplit("/", 1)[-1], "Model Package Group")
 
-    def list_model_package_groups(self, p: Request) -> Request:
-        return page(self._groups.values(), p, into="ModelPackageGroupSummaryList", name="ModelPackageGroupName")
-
-    def delete_model_package_group(self, p: Request) -> Request:
-        self.describe_model_package_group(p)
-        name = p["ModelPackageGroupName"].rsplit("/", 1)[-1]
-        if any(package["ModelPackageGroupName"] == name for package in self._packages.values()):
-            raise ConflictException(f"Model Package Group {name} still has model packages")
-        del self._groups[name]
-        return {}
-
     def create_model_package(self, p: Request) -> Request:
         refuse("ModelPackageGroupName" not in p, "the local cloud keeps versioned packages only: name a group")
+        group = self.describe_model_package_group(p)["ModelPackageGroupName"]
         with self._lock:
-            group = self.describe_model_package_group(p)
             if (token := p.get("ClientToken")) in self._tokens:
                 return {"ModelPackageArn": self._tokens[token]}
-            version, group["next"] = group["next"], group["next"] + 1
-            arn = self.arn("model-package", f"{group['ModelPackageGroupName']}/{version}", tags=p.get("Tags"))
-            made = {"ModelPackageArn": arn, "ModelPackageVersion": version, "ModelPackageStatus": "Completed"}
-            about = {"ModelPackageStatusDetails": {"ValidationStatuses": []}, "CreationTime": self.now()}
-            self._packages[arn] = {"ModelApprovalStatus": "PendingManualApproval", **p, **made, **about}
-            self._packages[arn]["ModelPackageGroupName"] = group["ModelPackageGroupName"]
-            if token:
-                self._tokens[token] = arn
+            version = 1 + sum(package["ModelPackageGroupName"] == group for package in self._packages.values())
+            arn = self.arn("model-package", f"{group}/{version}", tags=p.get("Tags"))
+            self._packages[arn] = {
+                "ModelApprovalStatus": "PendingManualApproval", **p, "ModelPackageArn": arn, "ModelPackageVersion": version,
+                "ModelPackageGroupName": group, "ModelPackageStatus": "Completed", "CreationTime": self.clock.now(),
+                "ModelPackageStatusDetails": {"ValidationStatuses": []},
+            }  # fmt: skip
+            self._tokens |= {token: arn} if token else {}
         self._tell(arn)
         return {"ModelPackageArn": arn}
 
@@ -124,41 +108,21 @@ class Registry(Service):
         return find(self._packages, p["ModelPackageName"], "ModelPackage")
 
     def list_model_packages(self, p: Request) -> Request:
-        group, approval = p.get("ModelPackageGroupName"), p.get("ModelApprovalStatus")
-        kept = [
-            package for package in self._packages.values()
-            if (not group or package["ModelPackageGroupName"] == group.rsplit("/", 1)[-1])
-            and (not approval or package["ModelApprovalStatus"] == approval)
-        ]  # fmt: skip
+        group, approval = p.get("ModelPackageGroupName", "").rsplit("/", 1)[-1], p.get("ModelApprovalStatus")
+        of_group = [one for one in self._packages.values() if group in ("", one["ModelPackageGroupName"])]
+        kept = [one for one in of_group if approval in (None, one["ModelApprovalStatus"])]
         return page(kept, p, into="ModelPackageSummaryList", name="ModelPackageArn")
 
     def update_model_package(self, p: Request) -> Request:
         package = find(self._packages, p["ModelPackageArn"], "ModelPackage")
         customer = {**package.get("CustomerMetadataProperties", {}), **p.pop("CustomerMetadataProperties", {})}
-        for gone in p.pop("CustomerMetadataPropertiesToRemove", []):
-            customer.pop(gone, None)
-        package.update(p, CustomerMetadataProperties=customer, LastModifiedTime=self.now())
+        package.update(p, CustomerMetadataProperties=customer, LastModifiedTime=self.clock.now())
         self._tell(p["ModelPackageArn"])
         return {"ModelPackageArn": p["ModelPackageArn"]}
 
-    def delete_model_package(self, p: Request) -> Request:
-        del self._packages[self.describe_model_package(p)["ModelPackageArn"]]
-        return {}
-
-    def add_tags(self, p: Request) -> Request:
-        self._of(p).update({tag["Key"]: tag["Value"] for tag in p["Tags"]})
-        return self.list_tags(p)
-
     def list_tags(self, p: Request) -> Request:
-        return {"Tags": [{"Key": key, "Value": value} for key, value in self._of(p).items()]}
-
-    def delete_tags(self, p: Request) -> Request:
-        for key in p["TagKeys"]:
-            self._of(p).pop(key, None)
-        return {}
-
-    def _of(self, p: Request) -> dict[str, str]:
-        return find(self._tags, p["ResourceArn"], "resource")
+        tags = find(self._tags, p["ResourceArn"], "resource")
+        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
     def _tell(self, arn: str) -> None:
         told = ("ModelPackageGroupName", "ModelPackageVersion", "ModelPackageArn", "ModelPackageStatus",
@@ -185,21 +149,14 @@ def find(where: dict[str, Any], name: str, kind: str) -> Any:
     return where[name]
 
 
-_TIMES = ("CreationTime", "LastModifiedTime")
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
 def page(items: Iterable[Request], p: Request, *, into: str, name: str, status: str = "") -> Request:
-    """One page of a List action: filters, order and token that every SageMaker list has."""
+    """One page of a List action: the filters, order and token that every SageMaker list has."""
     kept = [
         item for item in items
         if p.get("NameContains", "").lower() in str(item[name]).lower()
         and p.get("StatusEquals", item.get(status)) == item.get(status)
-        and all(item[t] > _aware(p[f"{t}After"]) for t in _TIMES if f"{t}After" in p)
-        and all(item[t] < _aware(p[f"{t}Before"]) for t in _TIMES if f"{t}Before" in p)
+        and all(item[time] > _aware(p[f"{time}After"]) for time in _TIMES if f"{time}After" in p)
+        and all(item[time] < _aware(p[f"{time}Before"]) for time in _TIMES if f"{time}Before" in p)
     ]  # fmt: skip
     by = {"Name": name, "Status": status}.get(p.get("SortBy", ""), "CreationTime")
     kept.sort(key=lambda item: item[by], reverse=p.get("SortOrder") == "Descending")
@@ -237,7 +194,21 @@ def patches(service: str, actions: Iterable[str], behaviour: str, *, absent: Ite
     return tuple(Patch(owner, action, behaviour, make(action), action in absent) for action in actions)
 
 
-PATCHES = patches(
-    "registry", Registry.actions, "A package keeps its metadata, has an approval and tells of it.",
-    absent=("delete_model_package", "delete_model_package_group"),
-)  # fmt: skip
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _loud(original: Callable[[SageMakerResponse], Any], cloud: LocalCloud) -> Callable[[SageMakerResponse], Any]:
+    def call_action(self: SageMakerResponse) -> Any:
+        action = xform_name(self._get_action())
+        if not any(action in one.actions for one in (cloud.registry, cloud.labeling, cloud.training, cloud.endpoints)):
+            raise NotImplementedError(f"the local cloud does not simulate SageMaker's {action}")
+        return original(self)
+
+    return call_action
+
+
+PATCHES = (
+    Patch("moto.sagemaker.responses.SageMakerResponse", "call_action", "No action answers from a canned state.", _loud),
+    *patches("registry", Registry.actions, "A package keeps its metadata, has an approval and tells of it."),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +33,6 @@ class SmallCloud:
         self.metrics: list[tuple[str, str, float, dict[str, str]]] = []
         self.drop: Callable[[Event], bool] = lambda event: False
         self._subscribers: list[tuple[str, Callable[[Event], object]]] = []
-        self.events = SimpleNamespace(subscribe=lambda kind, callback: self._subscribers.append((kind, callback)))
         self.cloudwatch = SimpleNamespace(evaluate=lambda names: None)
         self._clients: dict[str, Any] = {}
 
@@ -54,6 +54,9 @@ class SmallCloud:
         self.sent.append(event)
         if not self.drop(event):
             self.clock.call_later(0.5, lambda: [tell(event) for kind, tell in self._subscribers if kind == detail_type])
+
+    def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
+        self._subscribers.append((detail_type, callback))
 
     def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str) -> None:
         self.metrics.append((namespace, name, value, dims))
@@ -83,9 +86,9 @@ def small_cloud() -> Iterator[SmallCloud]:
         undo = []
         for row in rows:
             target = row.target
-            original = vars(target).get(row.symbol)
+            own, original = vars(target).get(row.symbol), inspect.getattr_static(target, row.symbol, None)
             setattr(target, row.symbol, row.make(original, cloud))  # type: ignore[arg-type]
-            undo.append(patches._restorer(target, row.symbol, original, inherited=original is None))
+            undo.append(patches._restorer(target, row.symbol, own, inherited=own is None))
         cloud.client("s3").create_bucket(Bucket="data")
         try:
             yield cloud
