@@ -1,0 +1,114 @@
+"""Layers hold the versions that the tests ran with, and every function starts with exactly the layers it carries."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.template.stack import HOPS, ROOT, functions, raw
+
+LAYERS = ("core", "inference", "formats")
+PROVIDES = {
+    "CoreLayer": {"winnow", "numpy", "pydantic", "yaml", "aws_lambda_powertools"},
+    "InferenceLayer": {"onnxruntime", "PIL"},
+    "FormatsLayer": {"PIL"},
+    "TrainingLayer": {"winnow_training"},
+}
+HEAVY = {
+    "onnxruntime",
+    "PIL",
+    "winnow_training",
+    "onnx",
+    "sklearn",
+    "scipy",
+    "moto",
+    "jsonata",
+    "samtranslator",
+    "cfnlint",
+}
+"""What is installed here and must not be needed by a function whose layers lack it."""
+
+
+def pins(text: str) -> dict[str, str]:
+    """Name → version, for Python 3.13 on Linux."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"([a-z0-9-]+)==([^ \\;]+)\s*(?:;\s*(.*?))?\s*\\?$", line)
+        if match and "python_full_version < '3.12'" not in (match[3] or ""):
+            found[match[1]] = match[2]
+    return found
+
+
+def carried(hop: str) -> set[str]:
+    return {re.sub(r"[0-9a-f]{10}$", "", layer) for layer in functions()[hop]["Layers"]}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_pins_what_the_lock_pins(layer: str) -> None:
+    wanted = pins((ROOT / f"layers/{layer}/requirements.txt").read_text())
+    locked = pins((ROOT / "requirements.lock").read_text())
+
+    assert wanted
+    assert wanted == {name: locked[name] for name in wanted}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_leaves_the_runtimes_sdk_alone(layer: str) -> None:
+    pinned = pins((ROOT / f"layers/{layer}/requirements.txt").read_text())
+
+    assert not {"boto3", "botocore", "s3transfer", "urllib3"} & pinned.keys()
+
+
+def test_layers_are_built_without_dependency_resolution() -> None:
+    for name, resource in raw()["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::LayerVersion":
+            recipe = (ROOT / resource["Properties"]["ContentUri"] / "Makefile").read_text()
+            assert resource["Metadata"] == {"BuildMethod": "makefile"}
+            assert f"build-{name}:" in recipe
+            assert "pip install" not in recipe or "--no-deps" in recipe
+
+
+def test_sam_would_drop_no_folder_of_a_layer() -> None:
+    for root in ("layers/core", "layers/inference", "layers/formats", "training"):
+        named = {path.name for path in (ROOT / root).rglob("*") if path.is_dir()}
+        assert not named & {"env", "venv", ".env", ".venv", "node_modules"}
+
+
+def test_layers_are_attached_where_they_are_needed() -> None:
+    assert {hop for hop in HOPS if "InferenceLayer" in carried(hop)} == {
+        "score_records",
+        "publish_model",
+        "evaluate_challenger",
+    }
+    assert {hop for hop in HOPS if "FormatsLayer" in carried(hop)} == {"ingest_object"}
+    assert {hop for hop in HOPS if "TrainingLayer" in carried(hop)} == {"plan_training"}
+    assert all("CoreLayer" in carried(hop) for hop in HOPS)
+
+
+@pytest.mark.parametrize("hop", HOPS)
+def test_a_function_starts_with_its_layers_alone(hop: str) -> None:
+    allowed = set().union(*(PROVIDES[layer] for layer in carried(hop)))
+    program = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {sorted(HEAVY - allowed)!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}} in the layers of {hop}", name=name)
+sys.meta_path.insert(0, Absent())
+import app
+app.handler
+"""
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", ""), "AWS_LAMBDA_FUNCTION_NAME": f"winnow-{hop}",
+        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "POWERTOOLS_TRACE_DISABLED": "1",
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (f"functions/{hop}", "layers/core")),
+        **functions()[hop]["Environment"]["Variables"],
+    }  # fmt: skip
+
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr[-2000:]
