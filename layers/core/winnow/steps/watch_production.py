@@ -20,8 +20,8 @@ from winnow.records import to_jsonl
 from winnow.steps import Outcome
 from winnow.steps.captured import Refused, Served, served
 
-MIN_FOR_DRIFT = 30
-"""Fewer predictions make an index that chance alone drives above the customary 0.2."""
+CHANCE_FOR_DRIFT = 0.1
+"""The index is not reported while chance alone would make it this large, which by custom is where stable ends."""
 
 
 def watch_production(request: Mapping[str, Any], ports: Ports) -> Outcome:
@@ -64,11 +64,20 @@ def _metrics(answers: Sequence[Served], ports: Ports) -> tuple[Metric, ...]:
         confidence = 100.0 * float(np.mean([one.confidence for one in group]))
         metrics.append(Metric("ServedConfidence", confidence, {"Model": model}))
         expected = _expected(model, ports)
-        if expected is not None and len(group) >= MIN_FOR_DRIFT:
+        if expected is not None and _by_chance(len(group), int(expected.sum()), len(expected)) <= CHANCE_FOR_DRIFT:
             order = ports.loop.task.classes
             observed = np.bincount([order.index(one.label) for one in group], minlength=len(order))
             metrics.append(Metric("PredictionDrift", psi(expected, observed)))
     return tuple(metrics)
+
+
+def _by_chance(served: int, expected: int, classes: int) -> float:
+    """Mean of the index between two samples of the same distribution.
+
+    >>> round(_by_chance(100, 300, 4), 3)
+    0.04
+    """
+    return (classes - 1) * (1 / max(1, served) + 1 / max(1, expected))
 
 
 def _expected(model: str, ports: Ports) -> np.ndarray[Any, np.dtype[np.int64]] | None:
