@@ -132,7 +132,8 @@ def pending_objects(ports: Ports) -> Iterator[PoolObject]:
     """Objects that were dropped (or captured) and not ingested yet. Ingest writes the occurrences last."""
     done = set(ports.data.list(layout.OCCURRENCES))
     captured = (
-        PoolObject(bucket=_bucket(ports), key=key, version="", sequencer="") for key in ports.data.list(layout.PRODUCTION)
+        PoolObject(bucket=_bucket(ports), key=key, version="", sequencer="")
+        for key in ports.data.list(layout.PRODUCTION)
     )
     for item in (*ports.pool.list(), *captured):
         if layout.occurrences(layout.object_id(item)) not in done:
@@ -319,7 +320,9 @@ def _last_known_good_serves(ports: Ports) -> Iterator[str | int]:
             yield f"{ringing[0]} was in ALARM but the rollout of {model} says {status}"
         if status == deployment.FAILED and model == champion.model:
             yield f"the rollout of {model} failed but it is the champion"
-    rolling = [item["model"] for item in ports.table.query(deployment.PARTITION) if item["status"] not in deployment.FINAL]
+    rolling = [
+        item["model"] for item in ports.table.query(deployment.PARTITION) if item["status"] not in deployment.FINAL
+    ]
     state = ports.serving.state() if ports.serving.enabled() else None
     if state is not None and not rolling and not champion.is_bootstrap and state.status not in deployment.MOVING:
         yield 1

@@ -57,7 +57,9 @@ def _predictions(line: bytes, *, kind: Kind, classes: Sequence[str]) -> list[Ser
         model, predictions = answer["model"], answer["predictions"]
         request = str(about.get("inferenceId") or about["eventId"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"the captured request lacks what a capture holds: {error!r}", code="malformed-capture") from error
+        raise BadInput(
+            f"the captured request lacks what a capture holds: {error!r}", code="malformed-capture"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the captured request is not JSON: {error}", code="malformed-capture") from error
     if not isinstance(model, str) or not isinstance(predictions, list) or len(predictions) != len(payloads):

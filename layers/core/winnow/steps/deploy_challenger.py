@@ -88,7 +88,9 @@ def _is_ours(state: EndpointState, model: str, *, resumed: bool) -> bool:
     SageMaker may not name the pending config at once; an endpoint that updates while we hold the lease and had written
     down that we were starting is ours.
     """
-    return state.pending == model or state.model == model or (resumed and state.status == "Updating" and not state.pending)
+    return (
+        state.pending == model or state.model == model or (resumed and state.status == "Updating" and not state.pending)
+    )
 
 
 def _must_accept_updates(state: EndpointState | None) -> None:

@@ -105,7 +105,8 @@ def _predict(model: Model, lines: Sequence[Mapping[str, Any]]) -> Probabilities:
     """(n, classes of the model), in the order of the lines."""
     payloads = [labeled.payload(line) for line in lines]
     passes = [
-        model.predict(payloads[start : start + ROWS_A_PASS]).probabilities for start in range(0, len(payloads), ROWS_A_PASS)
+        model.predict(payloads[start : start + ROWS_A_PASS]).probabilities
+        for start in range(0, len(payloads), ROWS_A_PASS)
     ]
     width = len(model.card.classes)
     return np.concatenate(passes).astype(np.float64) if passes else np.zeros((0, width))
@@ -188,7 +189,10 @@ def _entropy(probabilities: Probabilities) -> float | None:
 
 def _metrics(report: Mapping[str, Any]) -> tuple[Metric, ...]:
     metrics = [Metric("GateVerdict", 1, {"Verdict": report["verdict"]})]
-    for name, figures in (("ChallengerAccuracy", report["challenger"]), ("ChampionAccuracy", report["champion_metrics"])):
+    for name, figures in (
+        ("ChallengerAccuracy", report["challenger"]),
+        ("ChampionAccuracy", report["champion_metrics"]),
+    ):
         if figures is not None:
             metrics.append(Metric(name, 100.0 * figures["accuracy"]))
     for arm, figures in report["arms"].items():

@@ -71,7 +71,9 @@ def part(data: ObjectStore, dataset: Dataset, role: Role) -> list[JsonDict]:
     try:
         body = data.get(key)
     except NotFound as error:
-        raise ConfigError(f"{key} of dataset {dataset.version} is missing; restore it from the bucket's versions") from error
+        raise ConfigError(
+            f"{key} of dataset {dataset.version} is missing; restore it from the bucket's versions"
+        ) from error
     found = hashlib.sha256(body).hexdigest()
     if found != expected:
         raise ConfigError(

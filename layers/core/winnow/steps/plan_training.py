@@ -99,7 +99,9 @@ def _check_line(line: Mapping[str, Any], dataset: Dataset) -> None:
     if missing:
         raise ConfigError(f"dataset {dataset.version}: record {line.get('id')!r} lacks {', '.join(missing)}")
     if line["label"] not in dataset.classes:
-        raise ConfigError(f"dataset {dataset.version}: record {line['id']} has label {line['label']!r}, which is no class")
+        raise ConfigError(
+            f"dataset {dataset.version}: record {line['id']} has label {line['label']!r}, which is no class"
+        )
 
 
 def _members(lines: Sequence[Mapping[str, Any]]) -> list[Member]:

@@ -163,7 +163,9 @@ def _not_collected(world: World) -> Iterator[Finding]:
 
 
 def _collect(findings: Sequence[Finding], world: World) -> None:
-    world.ports.queues.send("collect", [ended(world.ports.stack, finding.name, finding.subject) for finding in findings])
+    world.ports.queues.send(
+        "collect", [ended(world.ports.stack, finding.name, finding.subject) for finding in findings]
+    )
 
 
 def ended(stack: str, batch: str, status: str) -> JsonDict:
@@ -198,10 +200,9 @@ def _stop(findings: Sequence[Finding], world: World) -> None:
 def _expired(world: World) -> Iterator[Finding]:
     """Contents that a collected batch asked and nobody answered."""
     collected = {item["sk"] for item in world.batches if item["status"] == "collected"}
-    for shard in "0123456789abcdef":
-        for item in world.ports.table.query(layout.reservation_partition(shard)):
-            if item["state"] == "expired" and item["batch"] in collected:
-                yield Finding(f"{item['sk']}#{item['batch']}", (item["sk"], item["batch"]))
+    for item in world.ports.table.query(layout.RESERVATION):
+        if item["state"] == "expired" and item["batch"] in collected:
+            yield Finding(f"{item['sk']}#{item['batch']}", (item["sk"], item["batch"]))
 
 
 def _release(findings: Sequence[Finding], world: World) -> None:
@@ -210,8 +211,7 @@ def _release(findings: Sequence[Finding], world: World) -> None:
     for finding in findings:
         content, batch = finding.subject
         world.ports.table.put_new("EXPIRY", finding.name, {"at": at})
-        partition = layout.reservation_partition(content)
-        world.ports.table.delete(partition, content, expected={"batch": batch, "state": "expired"})
+        world.ports.table.delete(layout.RESERVATION, content, expected={"batch": batch, "state": "expired"})
 
 
 # Improvements
