@@ -55,7 +55,7 @@ OWNERS = {
     "BATCH": {"select_batch", "collect_labels"},
     "HEAD": {"select_batch", "collect_labels"},
     "BUDGET": {"select_batch", "collect_labels"},
-    "RESERVATION#0": {"select_batch", "collect_labels", "reconcile"},
+    "RESERVATION": {"select_batch", "collect_labels", "reconcile"},
     "ANNOTATOR": {"collect_labels"},
     "LOOK": {"evaluate_challenger"},
     "DEPLOYMENT": {"deploy_challenger", "settle_deployment"},
