@@ -183,7 +183,7 @@ def test_arms_are_compared_on_the_same_records() -> None:
         knowing("m1-c", TRUTH, wrong=list(TRUTH)[:48]),
     )
     for fit in (active, control):
-        fit.card.metrics["labels"] = 40  # type: ignore[index]
+        fit.card.metrics["n"] = 40  # type: ignore[index]
     ports.models.add("m1", knowing("m1", TRUTH), arms={"active": active, "control": control})
 
     outcome = evaluate_challenger(REQUEST, ports)

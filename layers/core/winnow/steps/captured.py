@@ -14,7 +14,7 @@ from typing import Any
 from winnow.errors import BadInput
 from winnow.records import Kind
 
-JsonDict = dict[str, Any]
+_JSON_LINES = ("application/x-jsonlines", "application/jsonlines", "application/jsonl")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def _predictions(line: bytes, *, kind: Kind, classes: Sequence[str]) -> list[Ser
         event = json.loads(line)
         captured, about = event["captureData"], event["eventMetadata"]
         payloads = _payloads(*_body(captured["endpointInput"]), kind=kind)
-        answer = json.loads(_body(captured["endpointOutput"])[0])
-        model, predictions = answer["model"], answer["predictions"]
+        model, predictions = _answer(*_body(captured["endpointOutput"]))
         request = str(about.get("inferenceId") or about["eventId"])
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
@@ -86,6 +85,15 @@ def _body(side: Mapping[str, Any]) -> tuple[bytes, str]:
     return str(data).encode(), media
 
 
+def _answer(body: bytes, media: str) -> tuple[Any, Any]:
+    """Model and predictions of a response: one JSON object, or a line a prediction when the caller asked for that."""
+    if media in _JSON_LINES:
+        rows = [json.loads(line) for line in _utf8(body).split("\n") if line.strip()]
+        return (rows[0]["model"] if rows else None), rows
+    answer = json.loads(body)
+    return answer["model"], answer["predictions"]
+
+
 def _payloads(body: bytes, media: str, *, kind: Kind) -> list[dict[str, str]]:
     """The instances of a request body, for every media type the endpoint accepts."""
     if media.startswith("image/"):
@@ -93,7 +101,7 @@ def _payloads(body: bytes, media: str, *, kind: Kind) -> list[dict[str, str]]:
     text = _utf8(body)
     if media == "application/json":
         return [_payload(instance, kind=kind) for instance in json.loads(text)["instances"]]
-    if media in ("application/x-jsonlines", "application/jsonlines"):
+    if media in _JSON_LINES:
         return [_payload(json.loads(line), kind=kind) for line in text.split("\n") if line.strip()]
     if media == "text/csv":
         return [_payload({"text": row[0]}, kind=kind) for row in csv.reader(io.StringIO(text)) if row]

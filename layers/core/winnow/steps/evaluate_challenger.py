@@ -156,7 +156,7 @@ def _arms(
             figures = _figures(_predict(fit, lines), truth, own=fit.card.classes, classes=classes)
         if fit is not None and figures is not None:
             kept = {name: figures[name] for name in ("accuracy", "low", "high")}
-            found[arm] = {"labels": fit.card.metrics.get("labels"), **kept}
+            found[arm] = {"labels": fit.card.metrics.get("n"), **kept}
         else:
             found[arm] = None
     return found
