@@ -53,10 +53,23 @@ class Patch:
 
 def table() -> tuple[Patch, ...]:
     """Every patch of this package."""
-    from . import cloudwatch, deploy, endpoints, events, gateway, invoke, labeling, queues, sagemaker, stepfunctions
-    from . import timeshift, training
+    from . import (
+        cloudwatch,
+        deploy,
+        dynamodb,
+        endpoints,
+        events,
+        gateway,
+        invoke,
+        labeling,
+        queues,
+        sagemaker,
+        stepfunctions,
+        timeshift,
+        training,
+    )
 
-    ours = (timeshift, gateway, deploy, invoke, events, queues, cloudwatch)
+    ours = (timeshift, gateway, deploy, invoke, events, queues, cloudwatch, dynamodb)
     modules = (*ours, sagemaker, labeling, training, endpoints, stepfunctions)
     return tuple(patch for module in modules for patch in module.PATCHES)
 

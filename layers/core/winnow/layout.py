@@ -10,7 +10,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     CONTENT#<id>           ALSO#<oid>#<row> → further occurrences                 ingest_object
     SHARD#<model>          <name>       → key, rows                               index_candidates
     BATCH                  <batch>      → number, kind, status, job, ...          select_batch, collect_labels (status)
-    RESERVATION#<0-f>      <content>    → batch, state                            select_batch, collect_labels, reconcile
+    RESERVATION            <content>    → batch, state                            select_batch, collect_labels, reconcile
     HEAD                   BATCH        → number, batch, usd: the newest batch    select_batch, collect_labels
     BUDGET                 <batch>      → usd (text)                              select_batch, collect_labels
     ANNOTATOR              <worker>#<batch> → answers, agreed, seconds            collect_labels
@@ -37,6 +37,7 @@ CAPTURE = "capture/"
 PRODUCTION = "production/"
 CHAMPION = "models/champion.json"
 HEAD = "datasets/head.json"
+RESERVATION = "RESERVATION"
 BOOTSTRAP = "bootstrap"
 """Prefix of the ids of models that ship: they know nothing, so selection covers the pool instead."""
 
@@ -116,11 +117,6 @@ def dataset_part(version: str, role: str) -> str:
     'datasets/d1/train/train.jsonl.gz'
     """
     return f"datasets/{version}/{role}/{role}.jsonl.gz"
-
-
-def reservation_partition(content_id: str) -> str:
-    """Reservations are spread over 16 partitions, so that no single one is hot."""
-    return f"RESERVATION#{content_id[0]}"
 
 
 def training_channel(version: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import boto3
@@ -67,10 +67,16 @@ def _data(settings: Settings) -> DataBucket:
     return DataBucket(_Lazy(_clients(settings.region), "s3"), settings.data_bucket)
 
 
+@lru_cache(maxsize=4)
+def _parsed(document: bytes) -> Loop:
+    """Reading is cheap, validating is not: a worker validates a version of the file once."""
+    return parse(document)
+
+
 def loop(data: DataBucket) -> Loop:
     """The team's loop.yaml, or all defaults before one was pushed. Raises ConfigError for an invalid one."""
     try:
-        return parse(data.get(layout.LOOP))
+        return _parsed(data.get(layout.LOOP))
     except NotFound:
         return Loop()
 

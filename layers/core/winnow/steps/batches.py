@@ -148,7 +148,7 @@ def mark(batch: str, status: str, ports: Ports) -> None:
 def reserve(plan: Plan, ports: Ports) -> set[str]:
     """Ids of the plan's contents that are reserved for it; one reserved elsewhere is left out (I2)."""
     claim = {"batch": plan.batch, "state": "reserved"}
-    entries = [(layout.reservation_partition(choice.id), choice.id, claim) for choice in plan.choices]
+    entries = [(layout.RESERVATION, choice.id, claim) for choice in plan.choices]
     mine: set[str] = set()
     for (pk, identity, _), present in zip(entries, ports.table.put_new_many(entries), strict=True):
         if present is None or present["batch"] == plan.batch:
@@ -161,10 +161,7 @@ def reserve(plan: Plan, ports: Ports) -> set[str]:
 
 def reservations(ports: Ports) -> dict[str, JsonDict]:
     """Every content that is asked or answered: id → item."""
-    found: dict[str, JsonDict] = {}
-    for shard in "0123456789abcdef":
-        found |= {item["sk"]: item for item in ports.table.query(layout.reservation_partition(shard))}
-    return found
+    return {item["sk"]: item for item in ports.table.query(layout.RESERVATION)}
 
 
 def _manifest(plan: Plan, mine: set[str], ports: Ports) -> list[dict[str, Any]]:

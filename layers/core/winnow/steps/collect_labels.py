@@ -162,11 +162,10 @@ def _settle_reservations(plan: Plan, labels: Sequence[Label], ports: Ports) -> N
     for label in labels:
         if label.status == "disputed":
             continue  # the dispute batch holds it now
-        pk = layout.reservation_partition(label.id)
-        present = ports.table.get(pk, label.id)
+        present = ports.table.get(layout.RESERVATION, label.id)
         if present is not None and present["batch"] == plan.batch and present["state"] != label.status:
             state = {"batch": plan.batch, "state": label.status}
-            ports.table.replace(pk, label.id, state, expected={"batch": plan.batch, "state": present["state"]})
+            ports.table.replace(layout.RESERVATION, label.id, state, expected={"batch": plan.batch, "state": present["state"]})
 
 
 def _commit(batch: str, labels: Sequence[Label], ports: Ports) -> str:
@@ -286,7 +285,7 @@ def _quarantine_batch(entry: Mapping[str, str], ports: Ports) -> None:
     ports.data.put(key, to_jsonl(lines))
     for label in labels:
         if label.status == "labeled":
-            ports.table.delete(layout.reservation_partition(label.id), label.id, expected={"batch": label.batch})
+            ports.table.delete(layout.RESERVATION, label.id, expected={"batch": label.batch})
 
 
 def _metrics(plan: Plan, labels: Sequence[Label], answers: int, version: str, ports: Ports) -> tuple[Metric, ...]:
