@@ -111,18 +111,11 @@ class Crowd:
 class TruthOracle:
     """Finds the true class by content: by the normalised text, or by the pixels of an image, in what the worker sees.
 
-    `pairs` are (text or encoded image, class); `mask` is what ingest does to texts before anybody sees them;
-    `read` fetches an `s3://` URI, as the annotator's browser would.
+    `pairs` are (text or encoded image as people see it, class); `read` fetches an `s3://` URI, as their browser would.
     """
 
-    def __init__(
-        self,
-        pairs: Iterable[tuple[str | bytes, str]],
-        *,
-        mask: Callable[[str], str] = str,
-        read: Callable[[str], bytes] | None = None,
-    ) -> None:
-        self._truth = {(text_key(mask(p)) if isinstance(p, str) else image_key(p)): label for p, label in pairs}
+    def __init__(self, pairs: Iterable[tuple[str | bytes, str]], *, read: Callable[[str], bytes] | None = None) -> None:
+        self._truth = {(text_key(p) if isinstance(p, str) else image_key(p)): label for p, label in pairs}
         self._read, self._by_uri = read, dict[str, str]()
 
     def __call__(self, task: Task) -> str:

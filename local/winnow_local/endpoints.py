@@ -1,8 +1,8 @@
 """SageMaker endpoints: models in containers, blue/green updates that bake under alarms, invocations, data capture.
 
-Traffic shifts and bakes in virtual time; while a deployment bakes, its alarms are evaluated every virtual minute, and one
-in ALARM brings the old fleet back. After that the endpoint is InService again with the *old* config and a FailureReason,
-as on AWS. Shapes and rules: aws-contracts 1.11 and 3.1 to 3.6.
+Traffic shifts and bakes in virtual time; while a deployment bakes, its alarms are evaluated every virtual minute, and
+one in ALARM brings the old fleet back. After that the endpoint is InService again with the *old* config and a
+FailureReason, as on AWS. Shapes and rules: aws-contracts 1.11 and 3.1 to 3.6.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import base64
 import hashlib
 import json
 import time as real_time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .patches import Patch
 from .sagemaker import Request, Service, find, page, patches, refuse
@@ -25,18 +25,27 @@ if TYPE_CHECKING:
 PROVISIONING_SECONDS, ROLLBACK_SECONDS, DELETING_SECONDS = 240.0, 120.0, 60.0
 ALARM_PERIOD_SECONDS, CAPTURE_FLUSH_SECONDS = 60.0, 300.0
 MAX_BODY_BYTES = 6 * 2**20
+SPELLED = {"InService": "IN_SERVICE", "RollingBack": "ROLLING_BACK"}
+"""How events spell a status where it is not just upper case."""
+_VARIANT = {"ModelName", "InitialInstanceCount", "InstanceType"}
+_INFERENCE, _CUSTOM = "x-amzn-sagemaker-inference-id", "x-amzn-sagemaker-custom-attributes"
 
 
-class RolledBack(Exception):
+class RolledBackError(Exception):
     """Why the deployment under way has to go back."""
 
 
 @dataclass
 class Fleet:
-    """The instances of one endpoint config: its variant, its container."""
+    """The instances of one endpoint config: its one variant, its container."""
 
     config: Request
     container: Container
+
+    @property
+    def name(self) -> str:
+        """The config's name."""
+        return str(self.config["EndpointConfigName"])
 
     @property
     def variant(self) -> Request:
@@ -47,44 +56,43 @@ class Fleet:
 
 @dataclass
 class Endpoint:
-    """One endpoint: what Describe shows, the fleet in service, the one that comes, and its share of the traffic."""
+    """What Describe shows, the fleet in service (blue), the one that comes (green) and green's share of the traffic."""
 
     shown: Request
     blue: Fleet | None = None
     green: Fleet | None = None
     share: float = 0.0
-    baking: bool = False
     calls: int = 0
 
 
 class Endpoints(Service):
-    """Models, endpoint configs, endpoints and their runtime. `skew[name]`, name of a model or config, changes what that
-    fleet's container sees of a request body: `(body, content_type) -> body`, a preprocessing fault for a drill."""
+    """Models, endpoint configs, endpoints and their runtime.
+
+    `skew[name]`, name of a model or config, changes what that fleet's container sees of a request body,
+    `(body, content_type) -> body`: a preprocessing fault for a drill. `seed` decides which requests a canary gets.
+    """
 
     actions = (
         "create_model", "describe_model", "list_models", "delete_model", "create_endpoint_config",
         "describe_endpoint_config", "list_endpoint_configs", "delete_endpoint_config", "create_endpoint",
         "update_endpoint", "describe_endpoint", "list_endpoints", "delete_endpoint",
     )  # fmt: skip
-    spelled: ClassVar[dict[str, str]] = {"InService": "IN_SERVICE", "RollingBack": "ROLLING_BACK"}
 
     def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
         super().__init__(cloud, tags)
         self.skew: dict[str, Callable[[bytes, str], bytes]] = {}
-        self.seed = 0
+        self.seed, self._files = 0, 0
         self._models, self._configs = dict[str, Request](), dict[str, Request]()
         self._endpoints, self._captured = dict[str, Endpoint](), dict[str, list[str]]()
-        self._files = 0
 
     def create_model(self, p: Request) -> Request:
         name, container = p["ModelName"], p.get("PrimaryContainer", {})
         refuse(name in self._models, f"Cannot create already existing model {name}")
-        refuse("Containers" in p or not container.get("ModelDataUrl"), "a PrimaryContainer with ModelDataUrl is needed here")
-        refuse("Image" not in container, "the local cloud runs models from an Image and ModelDataUrl")
+        refuse(not set(container) >= {"Image", "ModelDataUrl"}, "here a model is a PrimaryContainer with Image and ModelDataUrl")
         refuse(not p.get("ExecutionRoleArn"), "ExecutionRoleArn is required for a model from ECR and S3")
         refuse(not self.exists(container["ModelDataUrl"]), f"Could not find model data at {container['ModelDataUrl']}.")
         arn = self.arn("model", name, tags=p.get("Tags"))
-        self._models[name] = {**p, "ModelArn": arn, "CreationTime": self.now()}
+        self._models[name] = {**p, "ModelArn": arn, "CreationTime": self.clock.now()}
         return {"ModelArn": arn}
 
     def describe_model(self, p: Request) -> Request:
@@ -94,19 +102,16 @@ class Endpoints(Service):
         return page(self._models.values(), p, into="Models", name="ModelName")
 
     def delete_model(self, p: Request) -> Request:
-        self.describe_model(p)
-        del self._models[p["ModelName"]]
+        del self._models[self.describe_model(p)["ModelName"]]
         return {}
 
     def create_endpoint_config(self, p: Request) -> Request:
         name, variants = p["EndpointConfigName"], p["ProductionVariants"]
         refuse(name in self._configs, f"Cannot create already existing endpoint configuration {name}")
-        refuse(len(variants) != 1, "the local cloud serves endpoints of one production variant")
-        known = {"ModelName", "InitialInstanceCount", "InstanceType"}
-        refuse(not known <= set(variants[0]), f"the local cloud serves variants with {sorted(known)}")
-        find(self._models, variants[0]["ModelName"], "model")
+        refuse(len(variants) != 1 or not _VARIANT <= set(variants[0]), f"here a config is one variant with {sorted(_VARIANT)}")
+        self.describe_model(variants[0])
         arn = self.arn("endpoint-config", name, tags=p.get("Tags"))
-        self._configs[name] = {**p, "EndpointConfigArn": arn, "CreationTime": self.now()}
+        self._configs[name] = {**p, "EndpointConfigArn": arn, "CreationTime": self.clock.now()}
         return {"EndpointConfigArn": arn}
 
     def describe_endpoint_config(self, p: Request) -> Request:
@@ -117,8 +122,8 @@ class Endpoints(Service):
 
     def delete_endpoint_config(self, p: Request) -> Request:
         name = self.describe_endpoint_config(p)["EndpointConfigName"]
-        used = [f for e in self._endpoints.values() for f in (e.blue, e.green) if f and f.config is self._configs[name]]
-        refuse(bool(used), f"Cannot delete endpoint configuration {name} while an endpoint uses it")
+        fleets = [fleet for endpoint in self._endpoints.values() for fleet in (endpoint.blue, endpoint.green) if fleet]
+        refuse(name in [fleet.name for fleet in fleets], f"Cannot delete endpoint configuration {name}: an endpoint uses it")
         del self._configs[name]
         return {}
 
@@ -127,21 +132,19 @@ class Endpoints(Service):
         with self._lock:
             refuse(name in self._endpoints, f"Cannot create already existing endpoint {name}")
             arn = self.arn("endpoint", name.lower(), tags=p.get("Tags"))
-            endpoint = self._endpoints[name] = Endpoint({**p, "EndpointArn": arn, "CreationTime": self.now()})
+            endpoint = self._endpoints[name] = Endpoint({**p, "EndpointArn": arn, "CreationTime": self.clock.now()})
             self._set(endpoint, "Creating")
         self.clock.spawn(lambda: self._deploy(endpoint, config, {}), name=f"create {name}")
         return {"EndpointArn": arn}
 
     def update_endpoint(self, p: Request) -> Request:
-        endpoint: Endpoint = find(self._endpoints, p["EndpointName"], "endpoint")
-        config, how, running = self.describe_endpoint_config(p), p.get("DeploymentConfig", {}), endpoint.blue
-        refuse(endpoint.shown["EndpointStatus"] != "InService" or not running, "Cannot update in-progress endpoint")
-        assert running is not None
-        names = [f["ProductionVariants"][0]["VariantName"] for f in (running.config, config)]
-        refuse(names[0] != names[1], f"the new config must keep the variant name {names[0]}, not {names[1]}")
+        endpoint, config, how = self._find(p), self.describe_endpoint_config(p), p.get("DeploymentConfig", {})
         _check(how)
         with self._lock:
-            refuse(endpoint.green is not None or endpoint.shown["EndpointStatus"] != "InService", "Cannot update twice")
+            refuse(endpoint.shown["EndpointStatus"] != "InService", "Cannot update in-progress endpoint")
+            assert endpoint.blue is not None
+            before, after = endpoint.blue.variant["VariantName"], config["ProductionVariants"][0]["VariantName"]
+            refuse(before != after, f"the new config must keep the variant name {before}, not {after}")
             endpoint.shown.pop("FailureReason", None)
             endpoint.shown["LastDeploymentConfig"] = how
             self._set(endpoint, "Updating")
@@ -149,19 +152,20 @@ class Endpoints(Service):
         return {"EndpointArn": endpoint.shown["EndpointArn"]}
 
     def describe_endpoint(self, p: Request) -> Request:
-        endpoint: Endpoint = find(self._endpoints, p["EndpointName"], "endpoint")
-        shown, fleet, green = dict(endpoint.shown), endpoint.blue, endpoint.green
-        if fleet:
-            shown["ProductionVariants"] = [self._variant(endpoint, fleet)]
-            if capture := fleet.config.get("DataCaptureConfig"):
-                on = capture.get("EnableCapture", True)
+        endpoint = self._find(p)
+        shown = dict(endpoint.shown)
+        if endpoint.blue:
+            shown["ProductionVariants"] = [self._variant(endpoint, endpoint.blue)]
+            if capture := endpoint.blue.config.get("DataCaptureConfig"):
                 shown["DataCaptureConfig"] = {
-                    "EnableCapture": on, "CaptureStatus": "Started" if on else "Stopped", "KmsKeyId": capture.get("KmsKeyId", ""),
-                    "CurrentSamplingPercentage": capture["InitialSamplingPercentage"], "DestinationS3Uri": capture["DestinationS3Uri"],
+                    "EnableCapture": True, "CaptureStatus": "Started", "KmsKeyId": capture.get("KmsKeyId", ""),
+                    "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+                    "DestinationS3Uri": capture["DestinationS3Uri"],
                 }  # fmt: skip
-        if green:
-            pending = {"EndpointConfigName": green.config["EndpointConfigName"], "StartTime": endpoint.shown["LastModifiedTime"]}
-            shown["PendingDeploymentSummary"] = {**pending, "ProductionVariants": [self._variant(endpoint, green)]}
+        if endpoint.green:
+            variants, since = [self._variant(endpoint, endpoint.green)], shown["LastModifiedTime"]
+            pending = {"EndpointConfigName": endpoint.green.name, "StartTime": since, "ProductionVariants": variants}
+            shown["PendingDeploymentSummary"] = pending
         return shown
 
     def list_endpoints(self, p: Request) -> Request:
@@ -169,8 +173,9 @@ class Endpoints(Service):
         return page(rows, p, into="Endpoints", name="EndpointName", status="EndpointStatus")
 
     def delete_endpoint(self, p: Request) -> Request:
-        endpoint: Endpoint = find(self._endpoints, p["EndpointName"], "endpoint")
-        refuse(endpoint.shown["EndpointStatus"] in ("Creating", "Updating", "RollingBack"), "Cannot delete in-progress endpoint")
+        endpoint = self._find(p)
+        under_way = endpoint.shown["EndpointStatus"] in ("Creating", "Updating", "RollingBack")
+        refuse(under_way, "Cannot delete in-progress endpoint")
         self._set(endpoint, "Deleting")
         self.clock.call_later(DELETING_SECONDS, lambda: self._forget(p["EndpointName"]), name="delete endpoint")
         return {}
@@ -180,57 +185,53 @@ class Endpoints(Service):
         for name in list(self._endpoints):
             self._forget(name)
 
-    def invoke(self, name: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def invoke(self, name: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
         """InvokeEndpoint: HTTP status, headers and body. `headers` have lower-case names."""
-        endpoint, refusal = self._endpoints.get(name), ""
+        endpoint = self._endpoints.get(name)
         if endpoint is None or endpoint.blue is None:
-            refusal = f"Endpoint {name} of account {self.cloud.account} not found."
-        elif len(body) > MAX_BODY_BYTES:
-            refusal = f"the body has {len(body)} bytes; {MAX_BODY_BYTES} are allowed"
-        elif headers.get("x-amzn-sagemaker-target-variant", endpoint.blue.variant["VariantName"]) != endpoint.blue.variant["VariantName"]:
-            refusal = "no such variant"
-        if refusal or endpoint is None:
-            return _error(400, "ValidationError", {"Message": refusal})
-        fleet, number = self._route(endpoint)
-        seen_type, accept = headers.get("content-type", "application/octet-stream"), headers.get("accept", "application/json")
-        accept = "application/json" if accept in ("*/*", "") else accept
+            return _error(400, "ValidationError", {"Message": f"Endpoint {name} of account {self.cloud.account} not found."})
+        if len(body) > MAX_BODY_BYTES:
+            return _error(400, "ValidationError", {"Message": f"{len(body)} bytes; {MAX_BODY_BYTES} are allowed"})
+        fleet, number = self._route(name, endpoint)
+        kind, accept = headers.get("content-type", "application/octet-stream"), headers.get("accept", "*/*")
         seen = body
-        for skewed in (fleet.variant["ModelName"], fleet.config["EndpointConfigName"]):
-            seen = self.skew[skewed](seen, seen_type) if skewed in self.skew else seen
+        for skewed in {fleet.variant["ModelName"], fleet.name} & set(self.skew):
+            seen = self.skew[skewed](seen, kind)
         started = real_time.perf_counter()
-        status, kind, answer = fleet.container.invoke(seen, content_type=seen_type, accept=accept)
+        accepted = "application/json" if accept == "*/*" else accept
+        status, answered, answer = fleet.container.invoke(seen, content_type=kind, accept=accepted)
         self._measure(name, fleet, status, (real_time.perf_counter() - started) * 1e6)
         if status != 200:
             stream = f"arn:aws:logs:{self.cloud.region}:{self.cloud.account}:log-group:/aws/sagemaker/Endpoints/{name}"
             said = {"OriginalStatusCode": status, "OriginalMessage": answer.decode(errors="replace"), "LogStreamArn": stream}
             return _error(424, "ModelError", {"Message": f"Received error ({status}) from primary", **said})
-        self._capture(name, fleet, number, (body, seen_type), (answer, kind), headers)
-        passed = {"content-type": kind, "x-amzn-invoked-production-variant": fleet.variant["VariantName"]}
-        if "x-amzn-sagemaker-custom-attributes" in headers:
-            passed["x-amzn-sagemaker-custom-attributes"] = headers["x-amzn-sagemaker-custom-attributes"]
-        return 200, passed, answer
+        self._capture(name, fleet, number, {"Input": (body, kind), "Output": (answer, answered)}, headers)
+        passed = {_CUSTOM: headers[_CUSTOM]} if _CUSTOM in headers else {}
+        variant = {"x-amzn-invoked-production-variant": fleet.variant["VariantName"]}
+        return 200, {"content-type": answered, **variant, **passed}, answer
+
+    def _find(self, p: Request) -> Endpoint:
+        endpoint: Endpoint = find(self._endpoints, p["EndpointName"], "endpoint")
+        return endpoint
 
     def _deploy(self, endpoint: Endpoint, config: Request, how: Request) -> None:
         """Provision the new fleet, shift the traffic step by step, bake each step, retire the old fleet; or go back."""
-        policy = how.get("BlueGreenUpdatePolicy", {})
+        policy, old = how.get("BlueGreenUpdatePolicy", {}), endpoint.blue
         alarms = [alarm["AlarmName"] for alarm in how.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
         routing = policy.get("TrafficRoutingConfiguration", {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0})
-        old = endpoint.blue
         try:
             self.clock.sleep(PROVISIONING_SECONDS)
             endpoint.green = self._provision(config)
             for share in _steps(routing, endpoint.green.variant["InitialInstanceCount"]) if old else ():
-                endpoint.share, endpoint.baking = share, True
-                self._tell_deployment(endpoint)
+                endpoint.share = share
+                self._tell_deployment(endpoint, endpoint.green)
                 self._bake(alarms, routing["WaitIntervalInSeconds"])
-            endpoint.baking = False
-            endpoint.blue, endpoint.green, endpoint.share = endpoint.green, None, 0.0
             if old:
                 self.clock.sleep(policy.get("TerminationWaitInSeconds", 0))
+            endpoint.blue, endpoint.green, endpoint.share, retired = endpoint.green, None, 0.0, old
             endpoint.shown["EndpointConfigName"] = config["EndpointConfigName"]
-            retired = old
-        except RolledBack as why:
-            retired, endpoint.green, endpoint.share, endpoint.baking = endpoint.green, None, 0.0, False
+        except RolledBackError as why:
+            retired, endpoint.green, endpoint.share = endpoint.green, None, 0.0
             endpoint.shown["FailureReason"] = str(why)[:1024]
             if old:
                 self._set(endpoint, "RollingBack")
@@ -240,92 +241,86 @@ class Endpoints(Service):
         self._set(endpoint, "InService" if endpoint.blue else "Failed")
 
     def _provision(self, config: Request) -> Fleet:
-        model = self._models.get(config["ProductionVariants"][0]["ModelName"])
+        variant = config["ProductionVariants"][0]
         try:
-            if model is None:
-                raise RuntimeError("the model was deleted")
-            container = model["PrimaryContainer"]
+            container = find(self._models, variant["ModelName"], "model")["PrimaryContainer"]
             return Fleet(config, Container(self.get(container["ModelDataUrl"]), container.get("Environment", {})))
         except RuntimeError as error:
-            variant = config["ProductionVariants"][0]["VariantName"]
-            why = f"The primary container for production variant {variant} did not pass the ping health check. {error}"
-            raise RolledBack(why) from error
+            why = f"The primary container for production variant {variant['VariantName']} did not pass the ping health check."
+            raise RolledBackError(f"{why} {error}") from error
 
     def _bake(self, alarms: list[str], seconds: float) -> None:
-        """Let time pass; RolledBack when one of the alarms is in ALARM at the start or after any minute."""
+        """Let time pass; RolledBackError when one of the alarms is in ALARM at the start or after any minute."""
         end = self.clock.time() + seconds
         while alarms and seconds:
             self.cloud.cloudwatch.evaluate(alarms)
-            found = self.cloud.client("cloudwatch").describe_alarms(AlarmNames=alarms, AlarmTypes=["MetricAlarm", "CompositeAlarm"])
-            rows = found["MetricAlarms"] + found.get("CompositeAlarms", [])
+            kinds = ["MetricAlarm", "CompositeAlarm"]
+            found = self.cloud.client("cloudwatch").describe_alarms(AlarmNames=alarms, AlarmTypes=kinds)
+            rows = [*found.get("MetricAlarms", []), *found.get("CompositeAlarms", [])]
             if ringing := sorted(alarm["AlarmName"] for alarm in rows if alarm["StateValue"] == "ALARM"):
-                raise RolledBack(f"Endpoint deployment was rolled back: alarm {', '.join(ringing)} was in ALARM state")
+                raise RolledBackError(f"Endpoint deployment was rolled back: {', '.join(ringing)} in ALARM state")
             if self.clock.time() >= end:
                 return
             self.clock.sleep(min(ALARM_PERIOD_SECONDS, end - self.clock.time()))
         self.clock.sleep(seconds)
 
-    def _route(self, endpoint: Endpoint) -> tuple[Fleet, int]:
+    def _route(self, name: str, endpoint: Endpoint) -> tuple[Fleet, int]:
         with self._lock:
             endpoint.calls += 1
-            drawn = _uniform(f"{self.seed}/{endpoint.shown['EndpointName']}/{endpoint.calls}")
-            fleet = endpoint.green if endpoint.green and drawn < endpoint.share else endpoint.blue
+            canary = _uniform(f"{self.seed}/{name}/{endpoint.calls}") < endpoint.share
+            fleet = endpoint.green if endpoint.green and canary else endpoint.blue
             assert fleet is not None
             return fleet, endpoint.calls
 
     def _measure(self, name: str, fleet: Fleet, status: int, microseconds: float) -> None:
         dimensions = {"EndpointName": name, "VariantName": fleet.variant["VariantName"]}
-        values = (("Invocations", 1.0, "Count"), ("Invocation4XXErrors", float(400 <= status < 500), "Count"),
-                  ("Invocation5XXErrors", float(status >= 500), "Count"), ("ModelLatency", microseconds, "Microseconds"))  # fmt: skip
-        for more in ({}, {"EndpointConfigName": fleet.config["EndpointConfigName"]}):
-            for metric, value, unit in values:
+        values = {"Invocations": 1.0, "Invocation4XXErrors": float(400 <= status < 500),
+                  "Invocation5XXErrors": float(status >= 500), "ModelLatency": microseconds}  # fmt: skip
+        for more in ({}, {"EndpointConfigName": fleet.name}):
+            for metric, value in values.items():
+                unit = "Microseconds" if metric == "ModelLatency" else "Count"
                 self.cloud.put_metric("AWS/SageMaker", metric, value, {**dimensions, **more}, unit)
 
     def _capture(
-        self, name: str, fleet: Fleet, number: int, request: tuple[bytes, str], reply: tuple[bytes, str], headers: dict[str, str]
+        self, name: str, fleet: Fleet, number: int, bodies: dict[str, tuple[bytes, str]], headers: Mapping[str, str]
     ) -> None:
-        config = fleet.config.get("DataCaptureConfig")
-        if not config or not config.get("EnableCapture", True):
-            return
-        if _uniform(f"capture/{self.seed}/{name}/{number}") * 100 >= config["InitialSamplingPercentage"]:
+        config = fleet.config.get("DataCaptureConfig", {})
+        if _uniform(f"capture/{self.seed}/{name}/{number}") * 100 >= config.get("InitialSamplingPercentage", 0):
             return
         modes = {option["CaptureMode"] for option in config["CaptureOptions"]}
-        kinds, captured = config.get("CaptureContentTypeHeader", {}), {}
-        for side, mode, (body, kind) in (("endpointInput", "Input", request), ("endpointOutput", "Output", reply)):
-            if modes & {mode, "InputAndOutput"}:
-                captured[side] = {"observedContentType": kind, "mode": mode.upper(), **_encoded(body, kind, kinds)}
-        about = {"eventId": hashlib.sha256(f"{name}/{number}/{self.clock.time()}".encode()).hexdigest()[:32],
-                 "inferenceTime": f"{self.now():%Y-%m-%dT%H:%M:%SZ}"}  # fmt: skip
-        if "x-amzn-sagemaker-inference-id" in headers:
-            about["inferenceId"] = headers["x-amzn-sagemaker-inference-id"]
-        if "x-amzn-sagemaker-custom-attributes" in headers:
-            about["customAttributes"] = [headers["x-amzn-sagemaker-custom-attributes"]]  # type: ignore[assignment]
-        line = json.dumps({"captureData": captured, "eventMetadata": about, "eventVersion": "0"})
-        folder = f"{config['DestinationS3Uri'].rstrip('/')}/{name}/{fleet.variant['VariantName']}/{self.now():%Y/%m/%d/%H}"
+        kinds = config.get("CaptureContentTypeHeader", {})
+        data = {
+            f"endpoint{side}": {"observedContentType": kind, "mode": side.upper(), **_encoded(body, kind, kinds)}
+            for side, (body, kind) in bodies.items() if modes & {side, "InputAndOutput"}
+        }  # fmt: skip
+        event = hashlib.sha256(f"{name}/{number}/{self.clock.time()}".encode()).hexdigest()[:32]
+        about: Request = {"eventId": event, "inferenceTime": f"{self.clock.now():%Y-%m-%dT%H:%M:%SZ}"}
+        about |= {"inferenceId": headers[_INFERENCE]} if _INFERENCE in headers else {}
+        about |= {"customAttributes": [headers[_CUSTOM]]} if _CUSTOM in headers else {}
+        line = json.dumps({"captureData": data, "eventMetadata": about, "eventVersion": "0"})
+        hour = f"{name}/{fleet.variant['VariantName']}/{self.clock.now():%Y/%m/%d/%H}"
         with self._lock:
-            first = not self._captured
-            self._captured.setdefault(folder, []).append(line)
-        if first:
-            self.clock.call_later(CAPTURE_FLUSH_SECONDS, lambda: self.clock.spawn(self.flush), name="data capture")
+            if not self._captured:
+                self.clock.call_later(CAPTURE_FLUSH_SECONDS, lambda: self.clock.spawn(self._flush), name="data capture")
+            self._captured.setdefault(f"{config['DestinationS3Uri'].rstrip('/')}/{hour}", []).append(line)
 
-    def flush(self) -> None:
-        """Write the captured requests to S3."""
+    def _flush(self) -> None:
+        """Write the captured requests to S3, one file an hour's folder."""
         with self._lock:
             captured, self._captured = self._captured, {}
         for folder, lines in captured.items():
             self._files += 1
             unique = hashlib.sha256(f"{folder}/{self._files}".encode()).hexdigest()[:12]
-            self.put(f"{folder}/{self.now():%M-%S}-{unique}.jsonl", ("\n".join(lines) + "\n").encode())
+            self.put(f"{folder}/{self.clock.now():%M-%S}-{unique}.jsonl", ("\n".join(lines) + "\n").encode())
 
     def _variant(self, endpoint: Endpoint, fleet: Fleet) -> Request:
-        v, green = fleet.variant, fleet is endpoint.green
-        image = self._models.get(v["ModelName"], {}).get("PrimaryContainer", {}).get("Image", "deleted")
-        weight = endpoint.share if green else 1 - endpoint.share
-        status = [{"Status": "Baking" if endpoint.baking else "Creating"}] if green else []
+        image = self._models.get(fleet.variant["ModelName"], {}).get("PrimaryContainer", {}).get("Image", "deleted")
+        green, count = fleet is endpoint.green, fleet.variant["InitialInstanceCount"]
         return {
-            "VariantName": v["VariantName"], "DeployedImages": [{"SpecifiedImage": image}], "CurrentWeight": weight,
-            "DesiredWeight": v.get("InitialVariantWeight", 1.0), "CurrentInstanceCount": v["InitialInstanceCount"],
-            "DesiredInstanceCount": v["InitialInstanceCount"], "VariantStatus": status,
+            "VariantName": fleet.variant["VariantName"], "DeployedImages": [{"SpecifiedImage": image}],
+            "CurrentWeight": endpoint.share if green else 1 - endpoint.share, "DesiredWeight": 1.0,
+            "CurrentInstanceCount": count, "DesiredInstanceCount": count,
+            "VariantStatus": [{"Status": "Baking"}] if green else [],
         }  # fmt: skip
 
     def _forget(self, name: str) -> None:
@@ -335,37 +330,34 @@ class Endpoints(Service):
                 fleet.container.close()
 
     def _set(self, endpoint: Endpoint, status: str) -> None:
-        endpoint.shown.update(EndpointStatus=status, LastModifiedTime=self.now())
+        endpoint.shown.update(EndpointStatus=status, LastModifiedTime=self.clock.now())
         self.tell("Endpoint", self._event(endpoint), endpoint.shown["EndpointArn"])
 
-    def _tell_deployment(self, endpoint: Endpoint) -> None:
-        assert endpoint.green is not None
-        variant = {"VariantName": endpoint.green.variant["VariantName"], "CurrentWeight": endpoint.share,
-                   "VariantStatus": [{"Status": "Baking"}]}  # fmt: skip
-        pending = {"EndpointConfigName": endpoint.green.config["EndpointConfigName"], "ProductionVariants": [variant]}
+    def _tell_deployment(self, endpoint: Endpoint, green: Fleet) -> None:
+        baking = {"VariantName": green.variant["VariantName"], "CurrentWeight": endpoint.share, "VariantStatus": "Baking"}
+        pending = {"EndpointConfigName": green.name, "ProductionVariants": [baking]}
         detail = {**self._event(endpoint), "PendingDeploymentSummary": pending}
         self.tell("Endpoint Deployment", detail, endpoint.shown["EndpointArn"])
 
     def _event(self, endpoint: Endpoint) -> Request:
-        shown = endpoint.shown
+        shown, names = endpoint.shown, ("EndpointName", "EndpointArn", "EndpointConfigName", "FailureReason")
         times = {key: int(shown[key].timestamp() * 1000) for key in ("CreationTime", "LastModifiedTime")}
-        names = {key: shown[key] for key in ("EndpointName", "EndpointArn", "EndpointConfigName", "FailureReason") if key in shown}
-        status = shown["EndpointStatus"]
-        return {**names, **times, "EndpointStatus": self.spelled.get(status, status.upper()), "Tags": self._tags[shown["EndpointArn"]]}
+        status = SPELLED.get(shown["EndpointStatus"], shown["EndpointStatus"].upper())
+        return {**{key: shown[key] for key in names if key in shown}, **times, "EndpointStatus": status}
 
 
 def _check(how: Request) -> None:
     """The rules of a DeploymentConfig that the service model does not state."""
-    if not how:
-        return
     refuse("RollingUpdatePolicy" in how, "the local cloud deploys blue/green only")
+    if "BlueGreenUpdatePolicy" not in how:
+        return
     policy = how["BlueGreenUpdatePolicy"]
     routing = policy["TrafficRoutingConfiguration"]
-    for kind, needed, low, high in (("CANARY", "CanarySize", 1, 50), ("LINEAR", "LinearStepSize", 10, 50)):
+    for kind, needed, low in (("CANARY", "CanarySize", 1), ("LINEAR", "LinearStepSize", 10)):
         refuse((routing["Type"] == kind) != (needed in routing), f"{needed} goes with {kind}, and only with it")
-        size = routing.get(needed)
-        percent = size and size["Type"] == "CAPACITY_PERCENT"
-        refuse(bool(percent) and not low <= size["Value"] <= high, f"{needed} must be {low} to {high} percent")
+        size = routing.get(needed, {"Type": "INSTANCE_COUNT"})
+        wrong = size["Type"] == "CAPACITY_PERCENT" and not low <= size["Value"] <= 50
+        refuse(wrong, f"{needed} must be {low} to 50 percent")
     waits = routing["WaitIntervalInSeconds"] * len(_steps(routing, 100)) + policy.get("TerminationWaitInSeconds", 0)
     longest = policy.get("MaximumExecutionTimeoutInSeconds", waits + 600)
     refuse(longest <= waits, f"MaximumExecutionTimeoutInSeconds {longest} must exceed the sum of the waits, {waits}")
@@ -376,9 +368,9 @@ def _steps(routing: Request, instances: int) -> list[float]:
     if routing["Type"] == "ALL_AT_ONCE":
         return [1.0]
     size = routing["CanarySize" if routing["Type"] == "CANARY" else "LinearStepSize"]
-    step = size["Value"] / (100 if size["Type"] == "CAPACITY_PERCENT" else instances)
+    step = min(1.0, size["Value"] / (100 if size["Type"] == "CAPACITY_PERCENT" else instances))
     if routing["Type"] == "CANARY":
-        return [min(step, 1.0), 1.0]
+        return [step, 1.0]
     return [min(1.0, step * (i + 1)) for i in range(-int(-1 // step))]
 
 
@@ -407,12 +399,8 @@ def _invoke(_: Any, cloud: LocalCloud) -> Callable[[Any], tuple[bytes, dict[str,
     return invoke_endpoint
 
 
+_RUNTIME = "moto.sagemakerruntime.responses.SageMakerRuntimeResponse"
 PATCHES = (
     *patches("endpoints", Endpoints.actions, "An update bakes under alarms, and goes back.", absent=("update_endpoint",)),
-    Patch(
-        "moto.sagemakerruntime.responses.SageMakerRuntimeResponse",
-        "invoke_endpoint",
-        "An endpoint answers with what its model says.",
-        _invoke,
-    ),
+    Patch(_RUNTIME, "invoke_endpoint", "An endpoint answers with what its model says.", _invoke),
 )

@@ -98,7 +98,8 @@ def main(model_folder: str) -> None:
         module = importlib.import_module(os.environ.get("SAGEMAKER_PROGRAM", "inference.py").removesuffix(".py"))
         model = module.model_fn(model_folder)
     except Exception as error:  # noqa: BLE001 - a container that cannot load reports why and ends
-        return send(replies, f"{type(error).__name__}: {error}".encode(), status=503, content_type="text/plain")
+        send(replies, f"{type(error).__name__}: {error}".encode(), status=503, content_type="text/plain")
+        return
     send(replies, b"", status=200, content_type="text/plain")
     while message := receive(sys.stdin.buffer):
         head, body = message

@@ -82,8 +82,8 @@ def test_an_answer_beyond_the_time_limit_is_lost_and_so_is_an_absent_worker() ->
     assert 60 < sum(bool(row) for row in answers(crowd(seldom))) < 140  # 100 expected
 
 
-def test_the_truth_of_a_text_survives_masking_case_and_white_space() -> None:
-    oracle = TruthOracle([("Call  Ada now", "cat")], mask=lambda text: text.replace("Ada", "[NAME]"))
+def test_the_truth_of_a_text_survives_case_and_white_space() -> None:
+    oracle = TruthOracle([("Call  [NAME] now", "cat")])
 
     assert oracle({"input": {"text": "call [NAME] now"}}) == "cat"
     with pytest.raises(LookupError, match="no truth"):
