@@ -88,7 +88,7 @@ class Endpoints(Service):
     def create_model(self, p: Request) -> Request:
         name, container = p["ModelName"], p.get("PrimaryContainer", {})
         refuse(name in self._models, f"Cannot create already existing model {name}")
-        refuse(not set(container) >= {"Image", "ModelDataUrl"}, "here a model is a PrimaryContainer with Image and ModelDataUrl")
+        refuse(not {"Image", "ModelDataUrl"}.issubset(container), "here a model is a PrimaryContainer with Image and ModelDataUrl")
         refuse(not p.get("ExecutionRoleArn"), "ExecutionRoleArn is required for a model from ECR and S3")
         refuse(not self.exists(container["ModelDataUrl"]), f"Could not find model data at {container['ModelDataUrl']}.")
         arn = self.arn("model", name, tags=p.get("Tags"))
@@ -108,7 +108,7 @@ class Endpoints(Service):
     def create_endpoint_config(self, p: Request) -> Request:
         name, variants = p["EndpointConfigName"], p["ProductionVariants"]
         refuse(name in self._configs, f"Cannot create already existing endpoint configuration {name}")
-        refuse(len(variants) != 1 or not _VARIANT <= set(variants[0]), f"here a config is one variant with {sorted(_VARIANT)}")
+        refuse(len(variants) != 1 or not set(variants[0]) >= _VARIANT, f"here a config is one variant with {sorted(_VARIANT)}")
         self.describe_model(variants[0])
         arn = self.arn("endpoint-config", name, tags=p.get("Tags"))
         self._configs[name] = {**p, "EndpointConfigArn": arn, "CreationTime": self.clock.now()}

@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 from moto import mock_aws
+
 from winnow_local import endpoints, labeling, patches, sagemaker, stepfunctions, training
 from winnow_local.clock import VirtualClock
 

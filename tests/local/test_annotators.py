@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from PIL import Image
+
 from winnow_local.annotators import Annotator, Crowd, TruthOracle, image_key, text_key
 
 TASKS = [{"text": f"item {n}"} for n in range(400)]

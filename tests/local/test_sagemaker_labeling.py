@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from winnow_local.annotators import Annotator, Crowd, TruthOracle
 
 from tests.local.small_cloud import Event, SmallCloud, small_cloud
+from winnow_local.annotators import Annotator, Crowd, TruthOracle
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:"
 TEXTS = [f"text {n}" for n in range(60)]
