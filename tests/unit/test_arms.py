@@ -254,6 +254,17 @@ def test_near_duplicates_fill_only_as_control_when_nothing_else_is_left() -> Non
     assert len(ids(choices, "control")) == 3
 
 
+def test_the_search_for_distinct_records_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow.selection.arms._ROUNDS", 1)
+    embedding = np.vstack([np.ones((8, 2)), np.eye(2)]).astype(np.float32)
+    pool = make_pool(10, roles=["train"] * 10, embedding=embedding)
+
+    choices = plan(pool, 9, replace(POLICY, control=0.0), bootstrap=True, evaluation_labeled=30)
+
+    assert len(choices) == 9
+    assert len(ids(choices, "active")) == 3
+
+
 def test_of_a_cluster_the_active_arm_takes_the_best_score() -> None:
     pool = make_pool(4, roles=["train"] * 4, copies=2, scores=np.array([0.1, 0.9, 0.8, 0.2], dtype=np.float32))
 

@@ -177,6 +177,9 @@ class TestKCenter:
 
         assert rows.tolist() == textbook_k_center(both[:300], 35, list(range(20)))[20:]
 
+    def test_no_places_take_nothing(self) -> None:
+        assert k_center(np.ones((3, 2), dtype=np.float32), 0).tolist() == []
+
     def test_an_empty_set_of_labels_is_none(self) -> None:
         embedding = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
 
@@ -217,6 +220,14 @@ class TestKMeans:
         assert found.inertia == 0.0
         assert np.isfinite(found.centers).all()
 
+    def test_weights_of_zero_throughout_still_give_clusters(self) -> None:
+        points = np.array([[0, 0], [9, 9]], dtype=np.float32)
+
+        found = kmeans(points, 2, rng=np.random.default_rng(0), weights=np.zeros(2))
+
+        assert found.inertia == 0.0
+        assert np.isfinite(found.centers).all()
+
     def test_is_as_good_as_scikit_learn(self) -> None:
         cluster = pytest.importorskip("sklearn.cluster")
         rng = np.random.default_rng(0)
@@ -253,6 +264,11 @@ class TestMarginKMeans:
 
         assert set(rows.tolist()) <= set(top_k(pool.scores, 50).tolist())
         assert np.all(np.diff(pool.scores[rows]) <= 0)
+
+    def test_an_empty_pool_gives_nothing(self) -> None:
+        nothing = np.zeros((0, 2), dtype=np.float32)
+
+        assert margin_kmeans(nothing[:, 0], nothing, 3, rng=np.random.default_rng(0)).tolist() == []
 
 
 class TestNearDuplicates:
