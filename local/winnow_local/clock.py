@@ -58,7 +58,8 @@ class Signal:
 
         def arm(wake: Callable[[], None]) -> None:
             if self._on:
-                return wake()
+                wake()
+                return
             self._wakes.append(wake)
             if timeout is not None:
                 timers.append(self._clock.call_later(timeout, wake, name="signal timeout"))
@@ -265,12 +266,13 @@ class VirtualClock:
             self._here.depth = 1
             try:
                 work()
-            except BaseException as error:  # the driver raises it
+            except BaseException as error:  # noqa: BLE001 - the driver raises it
                 with self._changed:
                     self._failures.append(error)
             self._here.depth = 0
             if apart:
-                return self._settle_one()
+                self._settle_one()
+                return
             with self._changed:
                 if self._ready and self._running <= self._parallelism:
                     work = self._ready.popleft()
@@ -278,7 +280,8 @@ class VirtualClock:
                     continue
                 self._running -= 1
                 if self._closed:
-                    return self._settle_one()
+                    self._settle_one()
+                    return
                 self._resting.append(rest)
                 self._settle_one()
             work = rest.get()

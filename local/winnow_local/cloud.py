@@ -57,7 +57,7 @@ class LocalCloud:
         layers: Iterable[Path] | None = None,
         speed: float | None = None,
     ) -> None:
-        self._template, self._parameters = Path(template).resolve(), parameters or {}
+        self._template, self._parameters = Path(template).absolute(), parameters or {}
         self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
         self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
         self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)

@@ -7,7 +7,6 @@ minute while it is watched, and otherwise not at all: weeks of silence cost noth
 from __future__ import annotations
 
 import ast
-import json
 import math
 import operator
 import re
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from moto.cloudwatch.models import Alarm, CloudWatchBackend, MetricDatum, Statistics, cloudwatch_backends
+from moto.cloudwatch.models import Alarm, CloudWatchBackend, MetricDatum, cloudwatch_backends
 
 from .patches import Patch
 
@@ -90,7 +89,7 @@ class CloudWatch:
         data = series[bisect_left(series, start, key=_at) : bisect_left(series, end, key=_at)]
         return _statistic(data, stat) if data else None
 
-    def keys(self) -> list[Key]:
+    def listed(self) -> list[Key]:
         """Every series there is."""
         return list(self._series)
 
@@ -149,9 +148,39 @@ class CloudWatch:
     def changed(self, alarm: Alarm, old: str) -> None:
         """Run the actions of a new state, tell EventBridge, and look at the composite alarms that name it."""
         new, reason, when = alarm.state_value, alarm.state_reason, self._cloud.clock.now().isoformat()
+        if old == "ALARM":
+            alarm.ended_at = self._cloud.clock.time()  # type: ignore[attr-defined]
         states = {"state": {"value": new, "reason": reason, "timestamp": when}, "previousState": {"value": old}}
         detail = {"alarmName": alarm.name, **states}
         self._cloud.emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [alarm.alarm_arn])
+        if suppressor := getattr(alarm, "actions_suppressor", None):
+            wait = float(alarm.actions_suppressor_wait_period)  # type: ignore[attr-defined]
+            self._cloud.clock.call_later(
+                wait, lambda: self._unless_suppressed(alarm, suppressor, detail), background=True
+            )
+        else:
+            self._act(alarm, detail)
+        for other in list(self._alarms.values()):
+            if other.rule is not None and (f'"{alarm.name}"' in other.rule or f"({alarm.name})" in other.rule):
+                self._look(other)
+
+    def _unless_suppressed(self, alarm: Alarm, suppressor: str, detail: dict[str, Any]) -> None:
+        """Run a composite alarm's actions unless its suppressor is in ALARM, or was within the extension period."""
+        if alarm.state_value != detail["state"]["value"]:
+            return
+        other = self._alarms[suppressor.rsplit(":", 1)[-1]]
+        extension = float(alarm.actions_suppressor_extension_period)  # type: ignore[attr-defined]
+        left = getattr(other, "ended_at", float("-inf")) + extension - self._cloud.clock.time()
+        if other.state_value != "ALARM" and left <= 0:
+            self._act(alarm, detail)
+            return
+        again = MINUTE if other.state_value == "ALARM" else left
+        self._cloud.clock.call_later(
+            again, lambda: self._unless_suppressed(alarm, suppressor, detail), name="suppressed", background=True
+        )
+
+    def _act(self, alarm: Alarm, detail: dict[str, Any]) -> None:
+        new, old, when = detail["state"]["value"], detail["previousState"]["value"], detail["state"]["timestamp"]
         actions = {"ALARM": alarm.alarm_actions, "OK": alarm.ok_actions}.get(new, alarm.insufficient_data_actions)
         for arn in (actions or []) if alarm.actions_enabled else []:
             if ":lambda:" in arn:
@@ -159,13 +188,11 @@ class CloudWatch:
                 self._cloud.events.send(arn, event)
             elif ":sns:" in arn:
                 told = {"AlarmName": alarm.name, "AlarmDescription": alarm.description, "AlarmArn": alarm.alarm_arn}
-                told |= {"NewStateValue": new, "OldStateValue": old, "NewStateReason": reason, "StateChangeTime": when}
-                self._cloud.events.send(arn, {**told, "AWSAccountId": self._cloud.account, "Region": self._cloud.region})
+                told |= {"NewStateValue": new, "OldStateValue": old, "NewStateReason": detail["state"]["reason"]}
+                told |= {"StateChangeTime": when, "AWSAccountId": self._cloud.account, "Region": self._cloud.region}
+                self._cloud.events.send(arn, told)
             else:
                 raise NotImplementedError(f"the local cloud does not run the alarm action {arn}")
-        for other in list(self._alarms.values()):
-            if other.rule is not None and (f'"{alarm.name}"' in other.rule or f"({alarm.name})" in other.rule):
-                self._look(other)
 
     @property
     def _alarms(self) -> dict[str, Alarm]:
@@ -196,7 +223,8 @@ class CloudWatch:
             return
         if alarm.rule is not None:
             holds = _rule_holds(alarm.rule, {name: other.state_value for name, other in self._alarms.items()})
-            return self._set(alarm, "ALARM" if holds else "OK", f"{alarm.rule} is {holds}")
+            self._set(alarm, "ALARM" if holds else "OK", f"{alarm.rule} is {holds}")
+            return
         now = self._cloud.clock.time() // MINUTE * MINUTE
         values = self._window(alarm, now)
         state, breaches = _judge(alarm, values)
@@ -281,7 +309,9 @@ def _returned(alarm: Alarm) -> str:
 def _inputs(alarm: Alarm) -> set[Key]:
     cached: set[Key] | None = getattr(alarm, "input_keys", None)
     if cached is None:
-        metrics = [query["MetricStat"]["Metric"] for query in _queries(alarm) if "MetricStat" in query and alarm.rule is None]
+        metrics = [
+            query["MetricStat"]["Metric"] for query in _queries(alarm) if "MetricStat" in query and alarm.rule is None
+        ]
         cached = {series_key(m["Namespace"], m["MetricName"], m["Dimensions"]) for m in metrics}
         alarm.input_keys = cached  # type: ignore[attr-defined]
     return cached
@@ -415,6 +445,18 @@ def _put_alarm(original: Any, cloud: LocalCloud) -> Any:
     return put
 
 
+def _put_composite(_: Any, __: LocalCloud) -> Any:
+    def put(self: Any) -> Any:
+        answer = self.put_metric_alarm()
+        alarm, given = self.cloudwatch_backend.alarms[self._get_param("AlarmName")], self._get_params()
+        for name in ("", "WaitPeriod", "ExtensionPeriod"):
+            field = "actions_suppressor" + {"": "", "WaitPeriod": "_wait_period"}.get(name, "_extension_period")
+            setattr(alarm, field, given.get(f"ActionsSuppressor{name}"))
+        return answer
+
+    return put
+
+
 def _update_state(original: Any, cloud: LocalCloud) -> Any:
     def update(self: Alarm, reason: str, reason_data: str, state_value: str) -> None:
         old = self.state_value
@@ -436,7 +478,11 @@ def _put_data(_: Any, cloud: LocalCloud) -> Any:
 
 def _get_data(_: Any, cloud: LocalCloud) -> Any:
     def get(
-        self: CloudWatchBackend, queries: list[dict[str, Any]], start_time: datetime, end_time: datetime, scan_by: str = ""
+        self: CloudWatchBackend,
+        queries: list[dict[str, Any]],
+        start_time: datetime,
+        end_time: datetime,
+        scan_by: str = "",
     ) -> list[dict[str, Any]]:
         found = cloud.cloudwatch.points(queries, _seconds(start_time), _seconds(end_time))
         results = []
@@ -447,7 +493,9 @@ def _get_data(_: Any, cloud: LocalCloud) -> Any:
             times, values = [datetime.fromtimestamp(at, UTC) for at, _ in points], [value for _, value in points]
             stat = query.get("MetricStat")
             label = query.get("Label") or (stat["Metric"]["MetricName"] if stat else query["Id"])
-            results.append({"id": query["Id"], "label": label, "values": values, "timestamps": times, "status_code": "Complete"})
+            results.append(
+                {"id": query["Id"], "label": label, "values": values, "timestamps": times, "status_code": "Complete"}
+            )
         return results
 
     return get
@@ -462,7 +510,9 @@ def _get_statistics(_: Any, cloud: LocalCloud) -> Any:
         start, end, period = _seconds(given["StartTime"]), _seconds(given["EndTime"]), float(given["Period"])
         points = []
         for at in (start // period * period + i * period for i in range(math.ceil((end - start) / period) + 1)):
-            plain = {stat: cloud.cloudwatch.statistic(key, stat, at, at + period) for stat in given.get("Statistics") or []}
+            plain = {
+                stat: cloud.cloudwatch.statistic(key, stat, at, at + period) for stat in given.get("Statistics") or []
+            }
             more = given.get("ExtendedStatistics") or []
             extended = {stat: cloud.cloudwatch.statistic(key, stat, at, at + period) for stat in more}
             if at < end and any(value is not None for value in (*plain.values(), *extended.values())):
@@ -481,7 +531,7 @@ def _all_metrics(_: Any, cloud: LocalCloud) -> Any:
     def get(self: CloudWatchBackend) -> list[MetricDatum]:
         return [
             MetricDatum(namespace, name, 0.0, [{"Name": key, "Value": value} for key, value in sorted(dims)], None)
-            for namespace, name, dims in cloud.cloudwatch.keys()
+            for namespace, name, dims in cloud.cloudwatch.listed()
         ]
 
     return get
@@ -496,5 +546,5 @@ PATCHES = (
     Patch(_BACKEND, "get_all_metrics", "Every series is listed once.", _all_metrics),
     Patch(_RESPONSE, "get_metric_statistics", "Percentiles compute, periods are aligned.", _get_statistics),
     Patch(_RESPONSE, "put_composite_alarm", "Composite alarms exist.",
-          lambda _, cloud: lambda self: self.put_metric_alarm(), added=True),
+          _put_composite, added=True),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 from moto.awslambda.models import EventInvokeConfig, LambdaFunction
 from moto.cloudformation.exceptions import ValidationError
+from moto.core.exceptions import HTTPException, ServiceException
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import intrinsics_multi_constructor
@@ -58,7 +59,8 @@ class Deployment:
         self._cloud, self._stack = cloud, stack
         self.code: dict[str, Path] = {}
         """Folder of the code behind each artifact key."""
-        cloud.client("s3").create_bucket(Bucket=ARTIFACTS)
+        place = {} if cloud.region == "us-east-1" else {"LocationConstraint": cloud.region}
+        cloud.client("s3").create_bucket(Bucket=ARTIFACTS, **({"CreateBucketConfiguration": place} if place else {}))
         expanded = self._expand(template, parameters)
         check_parameters(expanded, parameters)
         url = self._upload(json.dumps(expanded).encode(), name=f"{stack}.template")
@@ -72,7 +74,7 @@ class Deployment:
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
 
     def _expand(self, template: Path, parameters: dict[str, str]) -> dict[str, Any]:
-        document = yaml.load(template.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader
+        document = yaml.load(template.read_text(), Loader=_Loader)  # a safe loader
         resources = document["Resources"]
         for resource in resources.values():
             name = _LOCAL.get(resource["Type"])
@@ -134,7 +136,9 @@ def check_parameters(template: dict[str, Any], parameters: dict[str, str]) -> No
         refused |= "MinValue" in slot and float(value) < float(slot["MinValue"])
         refused |= "MaxValue" in slot and float(value) > float(slot["MaxValue"])
         if refused:
-            raise ValidationError(message=f"Parameter {name} is {value!r}: {slot.get('ConstraintDescription', 'refused')}")
+            raise ValidationError(
+                message=f"Parameter {name} is {value!r}: {slot.get('ConstraintDescription', 'refused')}"
+            )
 
 
 def call(cloud: LocalCloud, service: str, operation: str, given: Properties) -> dict[str, Any]:
@@ -193,7 +197,9 @@ def _alarm(operation: str) -> Any:
 
 def _subscription(cloud: LocalCloud, given: Properties, _: str) -> Made:
     plain = ("TopicArn", "Protocol", "Endpoint")
-    attributes = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items() if k not in (*plain, "Region")}
+    attributes = {
+        k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items() if k not in (*plain, "Region")
+    }
     asked = {**{k: given[k] for k in plain if k in given}, "Attributes": attributes, "ReturnSubscriptionArn": True}
     return call(cloud, "sns", "Subscribe", asked)["SubscriptionArn"], {}
 
@@ -228,8 +234,10 @@ def _schedule(cloud: LocalCloud, given: Properties, name: str) -> Made:
 
 
 def _invoke_config(cloud: LocalCloud, given: Properties, name: str) -> Made:
-    function = cloud.lambdas.find(given["FunctionName"])
-    config = EventInvokeConfig(function.function_arn, function.last_modified, _without(given, "FunctionName", "Qualifier"))
+    function = cloud.lambdas.find(given["FunctionName"], given.get("Qualifier"))
+    config = EventInvokeConfig(
+        function.function_arn, function.last_modified, _without(given, "FunctionName", "Qualifier")
+    )
     function.event_invoke_config = [config]
     return name, {}
 
@@ -259,7 +267,9 @@ def _alias(cloud: LocalCloud, given: Properties, _: str) -> Made:
 
 def _metric_filter(cloud: LocalCloud, given: Properties, name: str) -> Made:
     lower = {key[0].lower() + key[1:]: value for key, value in {"FilterName": name, **given}.items()}
-    lower["metricTransformations"] = [{k[0].lower() + k[1:]: v for k, v in t.items()} for t in given["MetricTransformations"]]
+    lower["metricTransformations"] = [
+        {k[0].lower() + k[1:]: v for k, v in t.items()} for t in given["MetricTransformations"]
+    ]
     call(cloud, "logs", "PutMetricFilter", lower)
     return lower["filterName"], {}
 
@@ -333,7 +343,9 @@ class _Resource:
         return cls(*cls.maker(cls.cloud, dict(given["Properties"]), name))
 
     @classmethod
-    def update_from_cloudformation_json(cls, *, new_resource_name: str, cloudformation_json: Any, **_: Any) -> _Resource:
+    def update_from_cloudformation_json(
+        cls, *, new_resource_name: str, cloudformation_json: Any, **_: Any
+    ) -> _Resource:
         """Make it again: every maker is an upsert, or of a thing that never changes."""
         return cls.create_from_cloudformation_json(new_resource_name, cloudformation_json)
 
@@ -357,8 +369,21 @@ def _resource_class(original: Any, cloud: LocalCloud) -> Any:
     return find
 
 
+def _named_failure(original: Any, _: LocalCloud) -> Any:
+    def create(logical_id: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(logical_id, *args, **kwargs)
+        except ValidationError:
+            raise
+        except (ServiceException, HTTPException, ClientError) as error:
+            raise ValidationError(message=f"{logical_id} could not be made: {error}") from error
+
+    return create
+
+
 def _name_property(original: Any, _: LocalCloud) -> Any:
-    return lambda resource_type: MAKERS[resource_type][0] if resource_type in MAKERS else original(resource_type)
+    names = {kind: name for kind, (name, _) in MAKERS.items()} | {"AWS::Lambda::LayerVersion": "LayerName"}
+    return lambda resource_type: names[resource_type] if resource_type in names else original(resource_type)
 
 
 def _parse(_: Any, __: LocalCloud) -> Any:
@@ -366,7 +391,7 @@ def _parse(_: Any, __: LocalCloud) -> Any:
         try:
             return json.loads(template)
         except ValueError:
-            return yaml.load(template, Loader=_Loader)  # noqa: S506 - a safe loader
+            return yaml.load(template, Loader=_Loader)  # a safe loader
 
     return staticmethod(parse)
 
@@ -454,12 +479,19 @@ def _machine(original: Any, cloud: LocalCloud) -> Any:
     return classmethod(wrapped)
 
 
-_P, _CREATE, _UPDATE = "moto.cloudformation.parsing", "create_from_cloudformation_json", "update_from_cloudformation_json"
+_P, _CREATE, _UPDATE = (
+    "moto.cloudformation.parsing",
+    "create_from_cloudformation_json",
+    "update_from_cloudformation_json",
+)
 _WHOLE = "A property in the template takes effect."
 PATCHES = (
     Patch(_P, "resource_class_from_type", "Types moto lacks are made; unknown types fail the stack.", _resource_class),
+    Patch(_P, "parse_and_create_resource", "A failed stack names the resource.", _named_failure),
     Patch(_P, "resource_name_property_from_type", "A name given in the template is the resource's name.", _name_property),
     Patch("moto.cloudformation.models.Stack", "parse_template", "JSON templates are read as JSON, quickly.", _parse),
+    Patch("moto.cloudformation.models.Stack", "stack_resources", "What a condition leaves out is not listed.",
+          lambda _original, _cloud: property(lambda self: [each for each in self.resource_map.values() if each is not None])),
     Patch("moto.s3.models.FakeBucket", _CREATE, _WHOLE, _after(_bucket)),
     Patch("moto.s3.models.FakeBucket", _UPDATE, _WHOLE, _after(_bucket)),
     Patch("moto.dynamodb.models.table.Table", _CREATE, _WHOLE, _after(_table)),

@@ -77,7 +77,8 @@ class Events:
             raise NotImplementedError(f"{bucket.name}: the local cloud delivers S3 events through EventBridge only")
         _, what, how = kind.split(":")
         created = what == "ObjectCreated"
-        if config.event_bridge is None or what not in ("ObjectCreated", "ObjectRemoved") or (created and _told(key)):
+        part = how == "Put" and getattr(key, "multipart", None) is not None  # moto tells the completion by itself
+        if config.event_bridge is None or what not in ("ObjectCreated", "ObjectRemoved") or part:
             return
         self._sequencer = max(self._sequencer + 1, int(self._cloud.clock.time() * 1e6))
         told = {"key": key.name, "size": key.size, "etag": key.etag.strip('"'), "sequencer": f"{self._sequencer:016X}"}
@@ -118,10 +119,17 @@ class Events:
             return
 
         def fire() -> None:
-            scheduled = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}, "resources": [rule.arn]}
+            scheduled = {
+                "source": "aws.events",
+                "detail-type": "Scheduled Event",
+                "detail": {},
+                "resources": [rule.arn],
+            }
             at = self._cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
             place = {"version": "0", "account": self._cloud.account, "region": self._cloud.region, "time": at}
-            self._to_targets(rule, {**place, "id": str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), **scheduled})
+            self._to_targets(
+                rule, {**place, "id": str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), **scheduled}
+            )
 
         def current() -> bool:
             rules = self._backend.event_buses["default"].rules
@@ -154,7 +162,9 @@ class Events:
             here = group is not None and group.schedules.get(schedule.name) is schedule
             return here and schedule.generation == generation
 
-        self._repeat(schedule, schedule.schedule_expression, schedule.schedule_expression_timezone, fire=fire, current=current)
+        self._repeat(
+            schedule, schedule.schedule_expression, schedule.schedule_expression_timezone, fire=fire, current=current
+        )
 
     @property
     def _backend(self) -> Any:
@@ -167,7 +177,7 @@ class Events:
 
         def tick() -> None:
             if current():
-                if thing.state == "ENABLED":
+                if thing.state != "DISABLED":  # an update without a state leaves moto with none
                     fire()
                 plan()
 
@@ -201,12 +211,6 @@ class Events:
                 if dead is None:
                     raise
                 self.send(dead, {**event, "error": str(error)})
-
-
-def _told(key: Any) -> bool:
-    told = getattr(key, "told", False)
-    key.told = True
-    return told
 
 
 def shaped(target: Event, event: Event) -> Any:
@@ -249,7 +253,11 @@ def matches(pattern: str, event: Event) -> bool:
 
 def _object(pattern: Event) -> Test:
     either = [_object(part) for part in pattern.get("$or", [])]
-    fields = [(name, _object(rule) if isinstance(rule, dict) else _any(rule)) for name, rule in pattern.items() if name != "$or"]
+    fields = [
+        (name, _object(rule) if isinstance(rule, dict) else _any(rule))
+        for name, rule in pattern.items()
+        if name != "$or"
+    ]
 
     def test(value: Any) -> bool:
         value = value if isinstance(value, dict) else {}
@@ -272,7 +280,9 @@ def _any(rules: list[Any]) -> Test:
 
 def _one(rule: Any) -> Test:
     if not isinstance(rule, dict):
-        return lambda value: value is not _ABSENT and value == rule and isinstance(value, bool) == isinstance(rule, bool)
+        return lambda value: (
+            value is not _ABSENT and value == rule and isinstance(value, bool) == isinstance(rule, bool)
+        )
     (kind, wanted), *_ = rule.items()
     if isinstance(wanted, dict) and kind in ("prefix", "suffix"):
         folded = wanted["equals-ignore-case"].lower()
@@ -289,8 +299,11 @@ def _one(rule: Any) -> Test:
         star = re.compile(fnmatch.translate(wanted.replace("[", "[[]").replace("?", "[?]")))
         return lambda value: isinstance(value, str) and star.match(value) is not None
     if kind == "anything-but":
-        parts = [{key: one} for key, ones in wanted.items() for one in (ones if isinstance(ones, list) else [ones])] \
-            if isinstance(wanted, dict) else wanted
+        parts = (
+            [{key: one} for key, ones in wanted.items() for one in (ones if isinstance(ones, list) else [ones])]
+            if isinstance(wanted, dict)
+            else wanted
+        )
         inner = [_one(each) for each in (parts if isinstance(parts, list) else [parts])]
         return lambda value: value is not _ABSENT and not any(check(value) for check in inner)
     if kind == "numeric":
@@ -310,8 +323,7 @@ def next_time(expression: str, after: datetime, *, zone: str = "UTC") -> datetim
         due = datetime.fromisoformat(inside).replace(tzinfo=local.tzinfo)
         return due.astimezone(UTC) if due > local else None
     minutes, hours, days, months, weekdays, years = (
-        _field(text, low, high, names)
-        for text, (low, high, names) in zip(inside.split(), _FIELDS, strict=True)
+        _field(text, low, high, names) for text, (low, high, names) in zip(inside.split(), _FIELDS, strict=True)
     )
     day = local.replace(hour=0, minute=0, second=0, microsecond=0)
     for _ in range(366 * 5):
@@ -325,8 +337,9 @@ def next_time(expression: str, after: datetime, *, zone: str = "UTC") -> datetim
     return None
 
 
-_DAYS = {name: number for number, name in enumerate("SUN MON TUE WED THU FRI SAT".split(), 1)}
-_MONTHS = {name: number for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
+_DAYS = {name: number for number, name in enumerate(("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"), 1)}
+_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _FIELDS = ((0, 59, {}), (0, 23, {}), (1, 31, {}), (1, 12, _MONTHS), (1, 7, _DAYS), (1970, 2199, {}))
 
 
@@ -404,8 +417,15 @@ def _put_events(original: Any, cloud: LocalCloud) -> Any:
 _BACKEND = "moto.events.models.EventsBackend"
 _SCHEDULER = "moto.scheduler.models.EventBridgeSchedulerBackend"
 PATCHES = (
-    Patch("moto.s3.notifications", "send_event", "One asynchronous event a change, with sequencer and version.", _s3_event),
-    Patch("moto.events.models.Rule", "send_to_targets", "A bus delivers asynchronously to every kind of target.", _rule_event),
+    Patch(
+        "moto.s3.notifications", "send_event", "One asynchronous event a change, with sequencer and version.", _s3_event
+    ),
+    Patch(
+        "moto.events.models.Rule",
+        "send_to_targets",
+        "A bus delivers asynchronously to every kind of target.",
+        _rule_event,
+    ),
     Patch(_BACKEND, "put_events", "A bus delivers asynchronously to every kind of target.", _put_events),
     Patch(_BACKEND, "put_rule", "Scheduled rules fire.", _put_rule),
     Patch(_SCHEDULER, "create_schedule", "Schedules fire.", _put_schedule),

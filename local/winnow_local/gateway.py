@@ -179,7 +179,12 @@ def _conditional_deny(original: Any, _: LocalCloud) -> Any:
 
 PATCHES = (
     Patch("moto.core.botocore_stubber.BotocoreStubber", "__call__", "Unknown actions and hosts are errors.", _stubber),
-    Patch("botocore.useragent.UserAgentString", "to_string", "Nobody reads the user agent.", lambda *_: lambda self: "winnow"),
+    Patch(
+        "botocore.useragent.UserAgentString",
+        "to_string",
+        "Nobody reads the user agent.",
+        lambda *_: lambda self: "winnow",
+    ),
     Patch("botocore.endpoint", "time", "A retry's back-off is real time; here nobody waits for it.", _quick_retries),
     Patch(
         "moto.iam.access_control.IAMPolicyStatement",

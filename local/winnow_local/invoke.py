@@ -80,7 +80,9 @@ class Lambdas:
         """The function behind a name, ARN or alias; Lambda's ResourceNotFoundException when there is none."""
         return lambda_backends[self._cloud.account][self._cloud.region].get_function(name_or_arn, qualifier)
 
-    def invoke(self, function: LambdaFunction, event: Any, *, invoker: str | None = None) -> tuple[str, str | None, str]:
+    def invoke(
+        self, function: LambdaFunction, event: Any, *, invoker: str | None = None
+    ) -> tuple[str, str | None, str]:
         """The response payload, the error's type (None when it returned) and the log of one synchronous call."""
         body = json.dumps(event)
         limit = STATES_LIMIT if invoker == "states" else SYNC_LIMIT
@@ -130,17 +132,19 @@ class Lambdas:
                 if len(payload) > SYNC_LIMIT:
                     error = "Function.ResponseSizeTooLarge"
                     payload = _failure(error, f"Response payload size exceeded maximum ({SYNC_LIMIT} bytes).")
-            except Exception as raised:  # as the runtime does: any exception is the function's answer
+            except Exception as raised:  # noqa: BLE001 - as the runtime does: it is the function's answer
                 error = type(raised).__name__
                 payload = _failure(error, str(raised), traceback.format_tb(raised.__traceback__))
-                print(f"[ERROR] {error}: {raised}\n{traceback.format_exc()}")  # noqa: T201 - captured
+                print(f"[ERROR] {error}: {raised}\n{traceback.format_exc()}")
         return payload, error, output.getvalue()
 
     def _after(self, delay: float, work: Callable[[], None]) -> None:
         clock = self._cloud.clock
         clock.call_later(delay, lambda: clock.spawn(work, name="asynchronous invoke"), name="asynchronous invoke")
 
-    def _report(self, function: LambdaFunction, config: dict[str, Any], *, event: Any, payload: str, error: str | None) -> None:
+    def _report(
+        self, function: LambdaFunction, config: dict[str, Any], *, event: Any, payload: str, error: str | None
+    ) -> None:
         side = "OnSuccess" if error is None else "OnFailure"
         target = config.get("DestinationConfig", {}).get(side, {}).get("Destination")
         dead = getattr(function, "dead_letter_arn", None)
@@ -251,7 +255,8 @@ class _Output(io.TextIOBase):
         return int((getattr(self.here, "sink", None) or self.before).write(text))
 
     def flush(self) -> None:
-        (getattr(self.here, "sink", None) or self.before).flush()
+        if not self.before.closed:
+            self.before.flush()
 
 
 _stdout, _stderr = _Output(), _Output()
@@ -259,21 +264,20 @@ _stdout, _stderr = _Output(), _Output()
 
 @contextmanager
 def redirected() -> Iterator[None]:
-    """sys.stdout and sys.stderr split by thread, for as long as a cloud lives."""
-    if isinstance(sys.stdout, _Output):
-        yield
-        return
-    _stdout.before, _stderr.before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _stdout, _stderr  # type: ignore[assignment]
+    """sys.stdout and sys.stderr are given back when the cloud ends."""
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = _stdout.before, _stderr.before
+        if sys.stdout is _stdout:
+            sys.stdout, sys.stderr = _stdout.before, _stderr.before
 
 
 @contextmanager
 def captured() -> Iterator[io.StringIO]:
     """What this thread prints meanwhile."""
+    if sys.stdout is not _stdout:  # at first, and whenever a test runner has put its own there
+        _stdout.before, _stderr.before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = _stdout, _stderr  # type: ignore[assignment]
     outer, sink = getattr(_stdout.here, "sink", None), io.StringIO()
     _stdout.here.sink = _stderr.here.sink = sink
     try:
@@ -329,10 +333,16 @@ def _invoke(_: Any, cloud: LocalCloud) -> Any:
 
 
 def _sns(_: Any, cloud: LocalCloud) -> Any:
-    def send(self: Any, function_name: str, message: str, subject: str | None = None, qualifier: str | None = None) -> None:
+    def send(
+        self: Any, function_name: str, message: str, subject: str | None = None, qualifier: str | None = None
+    ) -> None:
         at = datetime.fromtimestamp(cloud.clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         sns = {"Type": "Notification", "MessageId": os.urandom(16).hex(), "Subject": subject, "Message": message}
-        record = {"EventVersion": "1.0", "EventSource": "aws:sns", "Sns": {**sns, "Timestamp": at, "MessageAttributes": {}}}
+        record = {
+            "EventVersion": "1.0",
+            "EventSource": "aws:sns",
+            "Sns": {**sns, "Timestamp": at, "MessageAttributes": {}},
+        }
         cloud.lambdas.start(self.get_function(function_name, qualifier), {"Records": [record]})
 
     return send

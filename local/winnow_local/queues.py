@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from moto.awslambda.exceptions import InvalidParameterValueException
 from moto.awslambda.models import EventSourceMapping
+from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.moto_api._internal import mock_random
 from moto.sqs.models import MAXIMUM_MESSAGE_DELAY, Message, Queue, sqs_backends
@@ -55,7 +54,9 @@ class Queues:
         if queue.name not in self._sampling:
             self._sampling.add(queue.name)
             now = self._cloud.clock.time()
-            self._cloud.clock.call_at(now // 60 * 60 + 60, lambda: self._sample(queue), name="queue level", background=True)
+            self._cloud.clock.call_at(
+                now // 60 * 60 + 60, lambda: self._sample(queue), name="queue level", background=True
+            )
 
     def level(self, name: str, metric: str, start: float, end: float) -> float | None:
         """The largest value of a queue's metric in a period; None for a queue that rests empty, or is unknown."""
@@ -205,7 +206,9 @@ class Poller:
 
 def _attribute(value: dict[str, Any]) -> dict[str, Any]:
     told = {"dataType": value["DataType"], "stringListValues": [], "binaryListValues": []}
-    return told | {name[0].lower() + name[1:]: value[name] for name in ("StringValue", "BinaryValue") if value.get(name)}
+    return told | {
+        name[0].lower() + name[1:]: value[name] for name in ("StringValue", "BinaryValue") if value.get(name)
+    }
 
 
 def _filterable(message: Message) -> dict[str, Any]:
@@ -249,7 +252,12 @@ def _delete(_: Any, cloud: LocalCloud) -> Any:
 
 def _send(original: Any, _: LocalCloud) -> Any:
     def send(
-        self: Any, queue_name: str, message_body: str, message_attributes: Any = None, delay_seconds: Any = None, **more: Any
+        self: Any,
+        queue_name: str,
+        message_body: str,
+        message_attributes: Any = None,
+        delay_seconds: Any = None,
+        **more: Any,
     ) -> Message:
         queue = self.get_queue(queue_name)
         delay = int(queue.delay_seconds if delay_seconds is None else delay_seconds)
@@ -280,9 +288,10 @@ def _map(original: Any, cloud: LocalCloud) -> Any:
             raise NotImplementedError(f"the local cloud polls queues only, not {spec['EventSourceArn']}")
         function, queue = self.get_function(spec["FunctionName"]), cloud.queues.queue(spec["EventSourceArn"])
         if int(function.timeout) > int(queue.visibility_timeout):  # type: ignore[attr-defined]
-            raise InvalidParameterValueException(
+            raise ServiceException(
+                "InvalidParameterValueException",
                 f"Queue visibility timeout: {queue.visibility_timeout} seconds is less than "  # type: ignore[attr-defined]
-                f"Function timeout: {function.timeout} seconds"
+                f"Function timeout: {function.timeout} seconds",
             )
         mapping: EventSourceMapping = original(self, spec)
         queue.lambda_event_source_mappings.clear()
@@ -293,8 +302,8 @@ def _map(original: Any, cloud: LocalCloud) -> Any:
 
 
 def _remap(original: Any, cloud: LocalCloud) -> Any:
-    def update(self: Any, spec: dict[str, Any]) -> Any:
-        mapping = original(self, spec)
+    def update(self: Any, *args: Any, **kwargs: Any) -> Any:
+        mapping = original(self, *args, **kwargs)
         for poller in cloud.queues._pollers.get(mapping.event_source_arn.rsplit(":", 1)[-1], []):
             poller.wake(LATENCY)
         return mapping
@@ -307,7 +316,7 @@ def _move(_: Any, cloud: LocalCloud) -> Any:
         source = cloud.queues.queue(self._get_param("SourceArn"))
         feeders = self.sqs_backend.list_dead_letter_source_queues(source.name)
         if not feeders:
-            raise InvalidParameterValueException("Source queue must be configured as a Dead Letter Queue.")
+            raise ServiceException("InvalidParameterValue", "Source queue must be configured as a Dead Letter Queue.")
         named = self._get_param("DestinationArn")
         target = cloud.queues.queue(named) if named else feeders[0]
         messages, source._messages = source._messages, []
@@ -320,10 +329,8 @@ def _move(_: Any, cloud: LocalCloud) -> Any:
     return start_message_move_task
 
 
-def _seen(field: str, compare: Callable[[float, float], bool]) -> Any:
-    from moto.core.utils import unix_time_millis
-
-    return lambda _original, _cloud: property(lambda self: compare(unix_time_millis(), getattr(self, field)))
+def _visible(_: Any, cloud: LocalCloud) -> Any:
+    return property(lambda self: cloud.clock.time() * 1000 >= self.visible_at)
 
 
 _QUEUE, _LAMBDA = "moto.sqs.models.Queue", "moto.awslambda.models.LambdaBackend"
@@ -332,7 +339,7 @@ PATCHES = (
     Patch(_QUEUE, "delete_message", "Deleting from a long queue is quick.", _delete),
     Patch("moto.sqs.models.SQSBackend", "send_message", "Sending to a long queue is quick.", _send),
     Patch("moto.sqs.models", "deepcopy", "Receiving from a long queue is quick.", lambda _original, _cloud: copy),
-    Patch("moto.sqs.models.Message", "visible", "Visible again once its time has come.", _seen("visible_at", lambda now, at: now >= at)),
+    Patch("moto.sqs.models.Message", "visible", "Visible again once its time has come.", _visible),
     Patch("moto.sqs.models.SQSBackend", "receive_message", "A long poll of an empty queue ends.", _receive),
     Patch(_LAMBDA, "create_event_source_mapping", "Batches, windows, caps, filters, partial failures.", _map),
     Patch(_LAMBDA, "update_event_source_mapping", "A mapping that is enabled again polls.", _remap),

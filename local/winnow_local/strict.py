@@ -21,7 +21,7 @@ _enabled, _signing = False, True
 
 def enable(on: bool, *, sign: bool = False) -> None:
     """Validate every request of every client from now on, or stop doing it; in process requests are not signed."""
-    global _enabled, _signing  # noqa: PLW0603 - botocore's handlers are as global as this
+    global _enabled, _signing  # botocore's handlers are as global
     _enabled, _signing = on, sign or not on
 
 
@@ -37,7 +37,10 @@ def _validate(params: Any, model: OperationModel, **_: Any) -> None:
     found = problems(model, params)
     if found:
         many = "errors" if len(found) > 1 else "error"
-        error = {"Code": "ValidationException", "Message": f"{len(found)} validation {many} detected: {'; '.join(found)}"}
+        error = {
+            "Code": "ValidationException",
+            "Message": f"{len(found)} validation {many} detected: {'; '.join(found)}",
+        }
         raise ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}, model.name)
 
 
@@ -126,16 +129,16 @@ def _sized(shape: Shape, what: str) -> Check | None:
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     if low is None and high is None:
         return None
-    has = "length " if what == "length" else ""
+    has = f"{what} "
 
     def sized(value: Any, path: str) -> Iterator[str]:
         if what == "length" and not hasattr(value, "__len__"):
             return
         size = len(value) if what == "length" else value
         if low is not None and size < low:
-            yield from _complain(lambda _: False, f"Member must have {has or 'value '}greater than or equal to {low}")(value, path)
+            yield _sentence(value, path, f"Member must have {has}greater than or equal to {low}")
         if high is not None and size > high:
-            yield from _complain(lambda _: False, f"Member must have {has or 'value '}less than or equal to {high}")(value, path)
+            yield _sentence(value, path, f"Member must have {has}less than or equal to {high}")
 
     return sized
 
@@ -143,9 +146,13 @@ def _sized(shape: Shape, what: str) -> Check | None:
 def _complain(holds: Callable[[Any], bool], rule: str) -> Check:
     def check(value: Any, path: str) -> Iterator[str]:
         if not holds(value):
-            yield f"Value '{str(value)[:200]}' at '{path}' failed to satisfy constraint: {rule}"
+            yield _sentence(value, path, rule)
 
     return check
+
+
+def _sentence(value: Any, path: str, rule: str) -> str:
+    return f"Value '{str(value)[:200]}' at '{path}' failed to satisfy constraint: {rule}"
 
 
 @lru_cache(maxsize=2048)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .patches import Patch
 
 if TYPE_CHECKING:
-    from .cloud import LocalCloud
     from .clock import VirtualClock
+    from .cloud import LocalCloud
 
 
 def virtual_datetime(clock: VirtualClock) -> type[real.datetime]:

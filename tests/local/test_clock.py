@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+
 from winnow_local.clock import VirtualClock
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -1,0 +1,263 @@
+"""CloudWatch in the local cloud: statistics, metric math, alarms; each test names the AWS behaviour."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.local.test_contract_events import bodies, caught
+from winnow_local.cloud import LocalCloud
+from winnow_local.cloudwatch import evaluate
+
+ALARM = {
+    "Namespace": "N", "MetricName": "M", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1, "Threshold": 5.0,
+    "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching",
+}  # fmt: skip
+
+
+def put(cloud: LocalCloud, *values: float, name: str = "M", **more: Any) -> None:
+    data = [{"MetricName": name, "Value": value, **more} for value in values]
+    cloud.client("cloudwatch").put_metric_data(Namespace="N", MetricData=data)
+
+
+def alarm(cloud: LocalCloud, name: str = "a", **more: Any) -> None:
+    cloud.client("cloudwatch").put_metric_alarm(AlarmName=name, **{**ALARM, **more})
+
+
+def state(cloud: LocalCloud, name: str = "a") -> str:
+    found = cloud.client("cloudwatch").describe_alarms(AlarmNames=[name])
+    return str((found["MetricAlarms"] + found["CompositeAlarms"])[0]["StateValue"])
+
+
+def minutes(cloud: LocalCloud, count: float) -> None:
+    cloud.advance(hours=count / 60)
+
+
+def window(cloud: LocalCloud) -> dict[str, Any]:
+    return {"StartTime": cloud.clock.now() - timedelta(hours=1), "EndTime": cloud.clock.now() + timedelta(hours=1)}
+
+
+def test_statistics_and_percentiles_over_virtual_time(empty: LocalCloud) -> None:
+    put(empty, *range(1, 101))
+    minutes(empty, 10)
+    put(empty, 1000)
+
+    points = empty.client("cloudwatch").get_metric_statistics(
+        Namespace="N", MetricName="M", Period=300, Statistics=["Average", "Maximum", "SampleCount"],
+        ExtendedStatistics=["p90"], **window(empty),
+    )["Datapoints"]  # fmt: skip
+
+    assert [(p["Average"], p["Maximum"], p["SampleCount"], p["ExtendedStatistics"]["p90"]) for p in points] == [
+        (50.5, 100.0, 100.0, 90.0),
+        (1000.0, 1000.0, 1.0, 1000.0),
+    ]
+    assert points[1]["Timestamp"] - points[0]["Timestamp"] == timedelta(minutes=10)
+
+
+def test_series_are_kept_apart_by_their_exact_dimensions(empty: LocalCloud) -> None:
+    put(empty, 1, Dimensions=[{"Name": "Stack", "Value": "s"}])
+    put(empty, 2, Dimensions=[{"Name": "Stack", "Value": "s"}, {"Name": "Arm", "Value": "active"}])
+    put(empty, 4)
+
+    stat = {"Metric": {"Namespace": "N", "MetricName": "M", "Dimensions": [{"Name": "Stack", "Value": "s"}]}}
+    queries = [{"Id": "a", "MetricStat": {**stat, "Period": 3600, "Stat": "Sum"}}]
+    found = empty.client("cloudwatch").get_metric_data(MetricDataQueries=queries, **window(empty))
+    listed = empty.client("cloudwatch").list_metrics(Namespace="N")["Metrics"]
+
+    assert found["MetricDataResults"][0]["Values"] == [1.0]
+    assert sorted(len(metric["Dimensions"]) for metric in listed) == [0, 1, 2]
+
+
+def test_metric_math_joins_queries(empty: LocalCloud) -> None:
+    put(empty, 2, name="bad")
+    put(empty, 8, name="all")
+    stats = {"bad": "Sum", "all": "Sum"}
+    queries: list[dict[str, Any]] = [
+        {
+            "Id": i,
+            "ReturnData": False,
+            "MetricStat": {"Metric": {"Namespace": "N", "MetricName": i}, "Period": 60, "Stat": stat},
+        }
+        for i, stat in stats.items()
+    ]
+    queries.append({"Id": "share", "Expression": "IF(all > 0, 100 * bad / all, 0)"})
+
+    (found,) = empty.client("cloudwatch").get_metric_data(MetricDataQueries=queries, **window(empty))[
+        "MetricDataResults"
+    ]
+
+    assert (found["Id"], found["Values"]) == ("share", [25.0])
+
+
+@pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        ("a + b", [(1, 5.0)]),
+        ("FILL(a, 0) + b", [(1, 5.0), (2, 7.0)]),
+        ("MAX([a, b])", [(1, 3.0)]),
+        ("SUM(METRICS())", [(1, 5.0), (2, 7.0)]),
+        ("a > 1 && b > 100", [(1, 0.0)]),
+        ("b / (a - 2)", []),
+    ],
+)
+def test_expressions(expression: str, values: list[tuple[float, float]]) -> None:
+    assert evaluate(expression, {"a": [(1, 2.0)], "b": [(1, 3.0), (2, 7.0)]}) == values
+
+
+def test_an_unknown_function_is_loud() -> None:
+    with pytest.raises(NotImplementedError, match="SEARCH"):
+        evaluate("SEARCH('x')", {"a": [(1, 1.0)]})
+
+
+def test_an_alarm_starts_without_data_breaches_and_recovers_when_the_data_is_gone(empty: LocalCloud) -> None:
+    alarm(empty)
+    seen = [state(empty)]
+    for value in (3, 9, None, None):
+        if value is not None:
+            put(empty, value)
+        minutes(empty, 1)
+        seen.append(state(empty))
+
+    assert seen == ["INSUFFICIENT_DATA", "OK", "ALARM", "OK", "OK"]
+
+
+def test_m_of_n_datapoints(empty: LocalCloud) -> None:
+    alarm(empty, EvaluationPeriods=3, DatapointsToAlarm=2)
+    seen = []
+    for value in (9, 1, 9, 1, 1):
+        put(empty, value)
+        minutes(empty, 1)
+        seen.append(state(empty))
+
+    assert seen == ["OK", "OK", "ALARM", "OK", "OK"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "after"),
+    [("breaching", "ALARM"), ("notBreaching", "OK"), ("missing", "INSUFFICIENT_DATA"), ("ignore", "OK")],
+)
+def test_missing_data(empty: LocalCloud, missing: str, after: str) -> None:
+    alarm(empty, TreatMissingData=missing, Period=3600, EvaluationPeriods=2)
+    put(empty, 1)
+    minutes(empty, 1)
+
+    empty.advance(days=1)
+
+    assert state(empty) == after
+
+
+def test_a_heartbeat_alarm_goes_off_after_silence_and_recovers(empty: LocalCloud) -> None:
+    told = caught(empty, {"source": ["aws.cloudwatch"]})
+    rule = {"TreatMissingData": "breaching", "Threshold": 1.0, "ComparisonOperator": "LessThanThreshold"}
+    alarm(empty, Period=3600, EvaluationPeriods=3, **rule)
+    for hour in range(24):
+        if not 6 <= hour < 12:
+            put(empty, 1)
+        empty.advance(hours=1)
+
+    states = [event["detail"]["state"]["value"] for event in bodies(empty, told)]
+    assert states == ["OK", "ALARM", "OK"]
+
+
+def test_percentile_alarms(empty: LocalCloud) -> None:
+    given = {key: value for key, value in ALARM.items() if key != "Statistic"}
+    empty.client("cloudwatch").put_metric_alarm(AlarmName="a", **given, ExtendedStatistic="p90")
+    put(empty, *[1] * 85, *[100] * 15)
+
+    minutes(empty, 1)
+
+    assert state(empty) == "ALARM"
+
+
+def test_a_new_state_tells_eventbridge_and_the_topic(fixture_cloud: LocalCloud) -> None:
+    cloud = fixture_cloud
+    told = caught(
+        cloud, {"source": ["aws.cloudwatch"], "detail": {"alarmName": ["fix-errors"], "state": {"value": ["ALARM"]}}}
+    )
+    cloud.invoke("fix-fail", {})
+    minutes(cloud, 6)
+
+    (event,) = bodies(cloud, told)
+    assert event["detail-type"] == "CloudWatch Alarm State Change"
+    assert event["detail"]["previousState"]["value"] in ("OK", "INSUFFICIENT_DATA")
+    assert state(cloud, "fix-any") == "OK"  # the errors are over, and so is the composite alarm that named them
+    paged = [call for call in cloud.invocations if call.invoker == "sns"]
+    assert len(paged) == 1
+
+
+def test_dead_letters_raise_the_alarm_of_their_queue(fixture_cloud: LocalCloud) -> None:
+    url = fixture_cloud.client("sqs").get_queue_url(QueueName="fix-dead")["QueueUrl"]
+    assert state(fixture_cloud, "fix-dead") == "INSUFFICIENT_DATA"
+
+    fixture_cloud.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+    minutes(fixture_cloud, 3)
+    during = state(fixture_cloud, "fix-dead")
+    fixture_cloud.advance(days=2)
+    later = state(fixture_cloud, "fix-dead")
+    fixture_cloud.client("sqs").purge_queue(QueueUrl=url)
+    handle = fixture_cloud.client("sqs").receive_message(QueueUrl=url)
+    fixture_cloud.advance(hours=2)
+
+    assert (during, later, handle.get("Messages"), state(fixture_cloud, "fix-dead")) == ("ALARM", "ALARM", None, "OK")
+
+
+def test_the_age_of_the_oldest_message_grows_by_itself(empty: LocalCloud) -> None:
+    url = empty.client("sqs").create_queue(QueueName="old")["QueueUrl"]
+    metric = {"Namespace": "AWS/SQS", "MetricName": "ApproximateAgeOfOldestMessage", "Statistic": "Maximum"}
+    alarm(empty, **metric, Dimensions=[{"Name": "QueueName", "Value": "old"}], Threshold=3600.0)
+
+    empty.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+    minutes(empty, 55)
+    before = state(empty)
+    minutes(empty, 10)
+
+    assert (before, state(empty)) == ("OK", "ALARM")
+
+
+def test_a_composite_alarm_follows_its_children_and_its_suppressor_holds_its_actions_back(empty: LocalCloud) -> None:
+    topic = empty.client("sns").create_topic(Name="t")["TopicArn"]
+    url = empty.client("sqs").create_queue(QueueName="told")["QueueUrl"]
+    arn = empty.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    empty.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    alarm(empty, "child")
+    alarm(empty, "rollout", MetricName="R", Period=3600)
+    empty.client("cloudwatch").put_composite_alarm(
+        AlarmName="both", AlarmRule='ALARM("child") AND NOT ALARM("none")', AlarmActions=[topic],
+        ActionsSuppressor="rollout", ActionsSuppressorWaitPeriod=60, ActionsSuppressorExtensionPeriod=300,
+    )  # fmt: skip
+    put(empty, 9, name="R")
+    minutes(empty, 2)
+
+    for _ in range(5):
+        put(empty, 9)
+        minutes(empty, 1)
+    during = (state(empty, "both"), len(bodies(empty, url)))
+    for _ in range(75):
+        put(empty, 9)
+        minutes(empty, 1)
+
+    assert during == ("ALARM", 0)
+    assert state(empty, "rollout") == "OK"
+    assert len(bodies(empty, url)) == 1
+
+
+def test_set_alarm_state_runs_the_actions(empty: LocalCloud) -> None:
+    told = caught(empty, {"source": ["aws.cloudwatch"]})
+    alarm(empty)
+
+    empty.client("cloudwatch").set_alarm_state(AlarmName="a", StateValue="ALARM", StateReason="test")
+    empty.run_until_idle()
+
+    assert [event["detail"]["state"]["value"] for event in bodies(empty, told)] == ["ALARM"]
+
+
+def test_silence_costs_no_evaluations(fixture_cloud: LocalCloud) -> None:
+    fired: list[str] = []
+    perform = fixture_cloud.clock._perform
+    fixture_cloud.clock._perform = lambda timer: (fired.append(timer.name), perform(timer))  # type: ignore[assignment, func-returns-value]
+
+    fixture_cloud.advance(days=7)
+
+    assert sum("alarm" in name for name in fired) < 7 * 24 * 3

@@ -1,0 +1,135 @@
+"""Lambda in the local cloud: each test names the AWS behaviour."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.local.test_contract_events import bodies
+from winnow_local.cloud import LocalCloud
+
+
+def dead(cloud: LocalCloud) -> str:
+    return str(cloud.client("sqs").get_queue_url(QueueName="fix-dead")["QueueUrl"])
+
+
+def test_a_synchronous_call_returns_the_payload_or_the_error_and_the_log(fixture_cloud: LocalCloud) -> None:
+    invoke = fixture_cloud.client("lambda").invoke
+
+    good = invoke(FunctionName="fix-echo", Payload=b'{"a": 1}')
+    bad = invoke(FunctionName="fix-fail", Payload=b"{}", LogType="Tail")
+
+    assert json.loads(good["Payload"].read()) == {"event": {"a": 1}, "function": "fix-echo"}
+    assert "FunctionError" not in good
+    assert bad["FunctionError"] == "Unhandled"
+    error = json.loads(bad["Payload"].read())
+    assert (error["errorType"], error["errorMessage"]) == ("RuntimeError", "no luck")
+    assert bad["LogResult"]
+
+
+def test_an_unknown_function_is_not_found(fixture_cloud: LocalCloud) -> None:
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        fixture_cloud.client("lambda").invoke(FunctionName="fix-none")
+
+
+def test_an_asynchronous_call_is_tried_three_times_then_sent_to_its_destination(fixture_cloud: LocalCloud) -> None:
+    start = fixture_cloud.clock.now()
+
+    answer = fixture_cloud.client("lambda").invoke(FunctionName="fix-fail", InvocationType="Event", Payload=b'{"n": 1}')
+    assert fixture_cloud.invocations == []
+    fixture_cloud.run_until_idle()
+
+    assert answer["StatusCode"] == 202
+    calls = [call for call in fixture_cloud.invocations if call.function == "fix-fail"]
+    assert [round((call.at - start) / timedelta(minutes=1)) for call in calls] == [0, 1, 3]
+    (told,) = bodies(fixture_cloud, dead(fixture_cloud))
+    assert told["requestPayload"] == {"n": 1}
+    assert told["requestContext"]["condition"] == "RetriesExhausted"
+    assert told["responsePayload"]["errorType"] == "RuntimeError"
+
+
+def test_payload_limits(fixture_cloud: LocalCloud) -> None:
+    body = json.dumps({"x": "y" * (1024 * 1024)}).encode()
+    invoke = fixture_cloud.client("lambda").invoke
+
+    assert invoke(FunctionName="fix-echo", Payload=body)["StatusCode"] == 200
+    with pytest.raises(ClientError, match="RequestTooLarge"):
+        invoke(FunctionName="fix-echo", InvocationType="Event", Payload=body)
+    with pytest.raises(Exception, match="262144"):
+        fixture_cloud.invoke("fix-echo", {"x": "y" * 262144}, invoker="states")
+
+
+def test_a_version_and_an_alias_are_found_and_an_unknown_qualifier_is_not(fixture_cloud: LocalCloud) -> None:
+    client = fixture_cloud.client("lambda")
+    version = client.publish_version(FunctionName="fix-echo")["Version"]
+    client.create_alias(FunctionName="fix-echo", Name="live", FunctionVersion=version)
+
+    assert client.invoke(FunctionName="fix-echo", Qualifier="live")["StatusCode"] == 200
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        client.invoke(FunctionName="fix-echo", Qualifier="99")
+
+
+def test_reserved_concurrency_of_zero_is_a_kill_switch(fixture_cloud: LocalCloud) -> None:
+    fixture_cloud.client("lambda").put_function_concurrency(FunctionName="fix-echo", ReservedConcurrentExecutions=0)
+
+    with pytest.raises(ClientError, match="TooManyRequests"):
+        fixture_cloud.client("lambda").invoke(FunctionName="fix-echo")
+
+    assert not fixture_cloud.invocations[-1].ok
+
+
+def test_a_topic_invokes_its_function_asynchronously(fixture_cloud: LocalCloud) -> None:
+    topic = fixture_cloud.client("sns").list_topics()["Topics"][0]["TopicArn"]
+
+    fixture_cloud.client("sns").publish(TopicArn=topic, Message="hello")
+    assert fixture_cloud.invocations == []
+    fixture_cloud.run_until_idle()
+
+    assert [(call.function, call.invoker) for call in fixture_cloud.invocations] == [("fix-echo", "sns")]
+
+
+def test_output_goes_to_the_log_group_and_embedded_metrics_to_cloudwatch_at_virtual_time(
+    fixture_cloud: LocalCloud,
+) -> None:
+    fixture_cloud.advance(hours=30)
+    fixture_cloud.invoke("fix-count_object", {"Records": [1, 2, 3]})
+
+    logs = fixture_cloud.client("logs")
+    events = logs.filter_log_events(logGroupName="/aws/lambda/fix-count_object")["events"]
+    assert events[0]["message"] == "counting"
+    assert events[0]["timestamp"] == fixture_cloud.clock.time() * 1000
+    assert _sum(fixture_cloud, "Fixture", "Counted", {"Stack": "s"}) == 3.0
+    assert _sum(fixture_cloud, "AWS/Lambda", "Invocations", {"FunctionName": "fix-count_object"}) == 1.0
+
+
+def _sum(cloud: LocalCloud, namespace: str, name: str, dims: dict[str, str]) -> float:
+    dimensions = [{"Name": key, "Value": value} for key, value in dims.items()]
+    now = cloud.clock.now()
+    points = cloud.client("cloudwatch").get_metric_statistics(
+        Namespace=namespace, MetricName=name, Dimensions=dimensions, Period=3600, Statistics=["Sum"],
+        StartTime=now - timedelta(hours=1), EndTime=now + timedelta(hours=1),
+    )["Datapoints"]  # fmt: skip
+    return float(sum(point["Sum"] for point in points))
+
+
+def test_a_function_reads_its_own_environment_while_it_loads(tmp_path: Path, launch: Any) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "app.py").write_text(
+        "import os\nME = {k: os.environ.get(k) for k in ('AWS_LAMBDA_FUNCTION_NAME', 'OWN', 'AWS_REGION')}\n"
+        "def handler(event, context):\n    return ME\n"
+    )
+    (tmp_path / "t.yaml").write_text(
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n"
+        "      {FunctionName: f, CodeUri: f, Handler: app.handler, Runtime: python3.13, Environment: {Variables: {OWN: mine}}}\n"
+    )
+    cloud = launch(tmp_path / "t.yaml", region="eu-central-1")
+
+    answer, error = cloud.invoke("f", {})
+
+    assert error is None
+    assert answer == {"AWS_LAMBDA_FUNCTION_NAME": "f", "OWN": "mine", "AWS_REGION": "eu-central-1"}

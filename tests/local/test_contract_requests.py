@@ -1,0 +1,149 @@
+"""Every request: validated, failed on order, never met with silence; and the table of patches."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import boto3
+import moto
+import pytest
+from botocore.exceptions import ClientError
+
+from winnow_local import patches
+from winnow_local.cloud import LocalCloud
+
+
+ALARM = {"AlarmName": "a", "EvaluationPeriods": 1, "ComparisonOperator": "Above"}
+DATA = {"Namespace": "N", "MetricData": [{"MetricName": "M", "Unit": "Furlongs"}]}
+TARGET = {"Arn": "arn:aws:x", "RoleArn": "arn:aws:iam::123456789012:role/r"}
+SCHEDULE = {
+    "Name": "n",
+    "ScheduleExpression": "rate(1 day)",
+    "FlexibleTimeWindow": {"Mode": "SOMETIMES"},
+    "Target": TARGET,
+}
+NEGATIVE = {"FunctionName": "f", "ReservedConcurrentExecutions": -1}
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "params", "told"),
+    [
+        (
+            "sagemaker",
+            "describe_labeling_job",
+            {"LabelingJobName": "has_underscore"},
+            "LabelingJobName.*regular expression",
+        ),
+        (
+            "sagemaker",
+            "describe_labeling_job",
+            {"LabelingJobName": "x" * 64},
+            "LabelingJobName.*length less than or equal to 63",
+        ),
+        ("cloudwatch", "put_metric_alarm", ALARM, "ComparisonOperator.*enum"),
+        ("cloudwatch", "put_metric_data", DATA, "MetricData.1.member.Unit"),
+        ("scheduler", "create_schedule", SCHEDULE, "FlexibleTimeWindow.Mode"),
+        ("lambda", "put_function_concurrency", NEGATIVE, "(?i)ReservedConcurrentExecutions"),
+    ],
+)
+def test_a_request_aws_would_refuse_is_refused_by_the_members_name(
+    empty: LocalCloud, service: str, operation: str, params: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(Exception, match=told) as refused:
+        getattr(empty.client(service), operation)(**params)
+
+    if isinstance(refused.value, ClientError):
+        assert refused.value.response["Error"]["Code"] == "ValidationException"
+
+
+def test_good_requests_pass_and_other_clients_are_held_to_the_same(empty: LocalCloud) -> None:
+    boto3.client("sqs").create_queue(QueueName="good")
+
+    with pytest.raises(ClientError, match="StateValue"):
+        boto3.client("cloudwatch").set_alarm_state(AlarmName="a", StateValue="BAD", StateReason="x")
+
+
+def test_an_action_moto_does_not_know_is_loud(empty: LocalCloud) -> None:
+    with pytest.raises(NotImplementedError):
+        empty.client("cloudwatch").start_metric_streams(Names=["x"])
+
+
+def test_a_service_moto_does_not_know_is_loud(empty: LocalCloud) -> None:
+    with pytest.raises(NotImplementedError, match="nothing at"):
+        empty.client("frauddetector").get_detectors()
+
+
+def test_a_failed_attempt_is_retried_without_real_waiting_and_acts_once(empty: LocalCloud) -> None:
+    url = empty.client("sqs").create_queue(QueueName="q")["QueueUrl"]
+    empty.faults.fail_next("sqs", "SendMessage", times=2)
+    started = time.monotonic()
+
+    answer = empty.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+
+    assert answer["ResponseMetadata"]["RetryAttempts"] == 2
+    assert _count(empty, url) == 1
+    assert time.monotonic() - started < 60
+
+
+def test_a_lost_reply_acts_twice(empty: LocalCloud) -> None:
+    url = empty.client("sqs").create_queue(QueueName="q")["QueueUrl"]
+    empty.faults.fail_next("sqs", "SendMessage", reply_lost=True)
+
+    empty.client("sqs").send_message(QueueUrl=url, MessageBody="x")
+
+    assert _count(empty, url) == 2
+
+
+def test_more_failures_than_retries_reach_the_caller(empty: LocalCloud) -> None:
+    empty.faults.fail_next("ssm", "GetParameter", times=5)
+
+    with pytest.raises(ClientError, match=r"503|ServiceUnavailable"):
+        empty.client("ssm").get_parameter(Name="one")
+
+    assert empty.client("ssm").get_parameter(Name="one")["Parameter"]["Value"] == "one"
+
+
+def _count(cloud: LocalCloud, url: str) -> int:
+    found = cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+    return int(found["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def test_every_patched_symbol_is_where_it_was() -> None:
+    patches.check()
+
+
+def test_every_patch_says_what_it_stands_for() -> None:
+    assert all(patch.behaviour.endswith(".") for patch in patches.table())
+
+
+def test_a_moved_symbol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = dataclasses.replace(patches.table()[0], symbol="moved_elsewhere")
+    monkeypatch.setattr(patches, "table", lambda: (gone,))
+
+    with pytest.raises(patches.MovedSymbolError, match="moved_elsewhere is gone"):
+        patches.check()
+
+
+def test_a_symbol_that_moto_added_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = dataclasses.replace(patches.table()[0], added=True)
+    monkeypatch.setattr(patches, "table", lambda: (there,))
+
+    with pytest.raises(patches.MovedSymbolError, match="exists now"):
+        patches.check()
+
+
+def test_another_moto_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moto, "__version__", "6.0.0")
+
+    with pytest.raises(patches.MovedSymbolError, match=r"5\.2\.5"):
+        patches.check()
+
+
+def test_a_cloud_leaves_nothing_behind(launch: Any) -> None:
+    before = [patch.target.__dict__.get(patch.symbol) for patch in patches.table()]
+
+    launch().close()
+
+    assert [patch.target.__dict__.get(patch.symbol) for patch in patches.table()] == before
