@@ -100,6 +100,7 @@ def test_a_later_deployment_is_a_canary_under_its_own_alarms() -> None:
     assert quality.dimensions == {"Stack": "winnow", "Model": "m2"}
     assert (quality.metric, quality.comparison) == ("ServedCorrect", "LessThanThreshold")
     assert quality.threshold == pytest.approx(65.0)  # the gate's low bound 0.80 less 0.15, in percent
+    assert (quality.min_samples, errors.min_samples) == (5, 1)
     assert quality.period == 300  # 30 minutes of baking hold more than five of them
 
 
@@ -108,8 +109,8 @@ def test_the_variant_is_the_one_the_adapter_creates() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(0, 60), (4, 60), (10, 120), (60, 300)])
-def test_the_quality_period_fits_the_bake(minutes: int, seconds: int) -> None:
-    assert deploying._quality_period(minutes) == seconds
+def test_the_period_fits_the_bake(minutes: int, seconds: int) -> None:
+    assert deploying._period(minutes) == seconds
 
 
 def test_without_an_endpoint_the_challenger_is_promoted_at_once() -> None:

@@ -258,6 +258,8 @@ class DeploymentAlarm:
     evaluation_periods: int
     datapoints_to_alarm: int
     description: str
+    min_samples: int = 1
+    """A period with fewer values than this does not count as breaching."""
 
 
 class Alarms(Protocol):

@@ -18,23 +18,16 @@ class DeploymentAlarms:
         names = []
         for alarm in alarms:
             name = f"{self._stack}-{model}-{alarm.suffix}"
-            statistic = (
-                {"ExtendedStatistic": alarm.statistic} if alarm.statistic.startswith("p") else {"Statistic": alarm.statistic}
-            )
             with translated(f"alarm {name}"):
                 self._cloudwatch.put_metric_alarm(
                     AlarmName=name,
                     AlarmDescription=alarm.description,
-                    Namespace=alarm.namespace,
-                    MetricName=alarm.metric,
-                    Dimensions=[{"Name": key, "Value": value} for key, value in alarm.dimensions.items()],
                     Threshold=alarm.threshold,
                     ComparisonOperator=alarm.comparison,
-                    Period=alarm.period,
                     EvaluationPeriods=alarm.evaluation_periods,
                     DatapointsToAlarm=alarm.datapoints_to_alarm,
                     TreatMissingData="notBreaching",
-                    **statistic,
+                    **(_plain(alarm) if alarm.min_samples <= 1 else _guarded(alarm)),
                 )
             names.append(name)
         return tuple(names)
@@ -52,3 +45,30 @@ class DeploymentAlarms:
             names = [alarm["AlarmName"] for alarm in answer["MetricAlarms"]]
             if names:
                 self._cloudwatch.delete_alarms(AlarmNames=names)
+
+
+def _metric(alarm: DeploymentAlarm) -> dict[str, Any]:
+    return {
+        "Namespace": alarm.namespace,
+        "MetricName": alarm.metric,
+        "Dimensions": [{"Name": key, "Value": value} for key, value in alarm.dimensions.items()],
+    }
+
+
+def _plain(alarm: DeploymentAlarm) -> dict[str, Any]:
+    kind = "ExtendedStatistic" if alarm.statistic.startswith("p") else "Statistic"
+    return {**_metric(alarm), kind: alarm.statistic, "Period": alarm.period}
+
+
+def _guarded(alarm: DeploymentAlarm) -> dict[str, Any]:
+    """The alarm on an expression that says "threshold", which breaches nothing, while a period has too few values."""
+    parts = [
+        {
+            "Id": name,
+            "MetricStat": {"Metric": _metric(alarm), "Period": alarm.period, "Stat": stat},
+            "ReturnData": False,
+        }
+        for name, stat in (("measured", alarm.statistic), ("samples", "SampleCount"))
+    ]
+    expression = f"IF(samples >= {alarm.min_samples}, measured, {alarm.threshold!r})"
+    return {"Metrics": [*parts, {"Id": "judged", "Expression": expression, "Label": alarm.metric, "ReturnData": True}]}

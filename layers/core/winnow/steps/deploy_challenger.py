@@ -118,34 +118,36 @@ def alarms(model: str, *, report: Mapping[str, Any], policy: RolloutPolicy, stac
     """What sends this challenger back: failing, slow, or less often right than the gate had reason to expect.
 
     The first two carry the new config's dimension: the old fleet's troubles must not stop a good rollout. Served
-    correctness carries the model's id. Judgements trickle in, and a single unlucky one must not roll back, so the
-    quality alarm looks at a period long enough to gather some and wants two bad periods of three.
+    correctness carries the model's id. One bad period may be bad luck, so each wants two of three; judgements trickle
+    in, so the quality alarm counts only periods with `min_feedback` of them.
     """
+    period = _period(policy.bake_minutes)
     dimensions = {"EndpointName": stack, "VariantName": VARIANT, "EndpointConfigName": f"{stack}-{model}"}
     floor = max(0.0, float(report["challenger"]["low"]) - policy.max_quality_drop)
     return (
         DeploymentAlarm(
             suffix="errors", namespace="AWS/SageMaker", metric="Invocation5XXErrors", dimensions=dimensions,
-            statistic="Average", threshold=policy.max_error_rate, comparison="GreaterThanThreshold", period=60,
-            evaluation_periods=3, datapoints_to_alarm=2,
+            statistic="Average", threshold=policy.max_error_rate, comparison="GreaterThanThreshold",
+            period=period, evaluation_periods=3, datapoints_to_alarm=2,
             description=f"{model}: more than {policy.max_error_rate:.0%} of its invocations fail",
         ),
         DeploymentAlarm(
             suffix="latency", namespace="AWS/SageMaker", metric="ModelLatency", dimensions=dimensions,
             statistic="p90", threshold=policy.max_latency_ms * 1000.0,  # ModelLatency is in microseconds
-            comparison="GreaterThanThreshold", period=60, evaluation_periods=3, datapoints_to_alarm=2,
+            comparison="GreaterThanThreshold",
+            period=period, evaluation_periods=3, datapoints_to_alarm=2,
             description=f"{model}: its p90 latency is above {policy.max_latency_ms} ms",
         ),
         DeploymentAlarm(
             suffix="quality", namespace=NAMESPACE, metric="ServedCorrect", dimensions={"Stack": stack, "Model": model},
             statistic="Average", threshold=100.0 * floor, comparison="LessThanThreshold",
-            period=_quality_period(policy.bake_minutes), evaluation_periods=3, datapoints_to_alarm=2,
+            period=period, evaluation_periods=3, datapoints_to_alarm=2, min_samples=policy.min_feedback,
             description=f"{model}: fewer than {floor:.0%} of its judged predictions are right",
         ),
     )  # fmt: skip
 
 
-def _quality_period(bake_minutes: int) -> int:
+def _period(bake_minutes: int) -> int:
     """Seconds: the bake has room for five periods, so two bad ones are seen before it ends; whole minutes, at most 5."""
     return 60 * min(5, max(1, bake_minutes // 5))
 
