@@ -1,0 +1,161 @@
+"""Labeled examples, from the job's channel or from the files people keep."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Payload = str | bytes | npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_ID_FIELDS = ("file", "filename", "image", "path", "id")
+_LABEL_FIELDS = ("class_name", "label", "class")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labeled text (str), encoded image (bytes) or decoded image (uint8 array); `cluster` names near-duplicates."""
+
+    id: str
+    payload: Payload
+    label: str
+    cluster: str
+    arm: str = "imported"
+    batch: int = 0
+
+
+def read_channel(folder: Path, *, kind: str) -> list[Example]:
+    """The `train` channel: JSON Lines as `plan_training` writes them. Raises `ValueError` naming the line."""
+    files = sorted(path for path in folder.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
+    if not files:
+        raise ValueError(f"channel train holds no .jsonl or .jsonl.gz file in {folder}")
+    examples = []
+    for path in files:
+        for number, row in _json_lines(path):
+            try:
+                payload = _payload(row, kind=kind, text_field="text")
+                examples.append(
+                    Example(
+                        id=str(row["id"]), payload=payload, label=str(row["label"]),
+                        cluster=str(row.get("cluster") or row["id"]), arm=str(row.get("arm", "imported")),
+                        batch=int(row.get("batch", 0)),
+                    )
+                )  # fmt: skip
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path.name} line {number}: {error!r}") from error
+    # The order of lines must not decide anything: the same labels give the same model.
+    return sorted(examples, key=lambda example: example.id)
+
+
+def read_people(path: Path, *, kind: str, label: str | None, text: str, part: str) -> list[Example]:
+    """Examples from JSON Lines, a folder or an .npz; `part` is `train` or `test`. Raises `ValueError` with the remedy.
+
+    Text: {text, label} lines, plain or gzip, one file or a folder of them. Images: a folder with one sub-folder a
+    class, a folder with labels.csv (file, label), JSON Lines with base64, or an .npz with x_train, y_train, x_test,
+    y_test.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist")
+    if path.suffix == ".npz":
+        return _read_arrays(path, part=part)
+    if path.is_dir() and kind == "image":
+        table = path / "labels.csv"
+        return _read_table(table, label=label) if table.is_file() else _read_folders(path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(item for item in path.iterdir() if item.name.endswith((".jsonl", ".jsonl.gz", ".json")))
+    examples = []
+    for file in files:
+        for number, row in _json_lines(file):
+            name = f"{file.name}:{number}"
+            if (label or "label") not in row:
+                raise ValueError(f"{name} has no field {label or 'label'!r}; name the label's field with --label")
+            payload = _payload(row, kind=kind, text_field=text)
+            examples.append(Example(id=name, payload=payload, label=str(row[label or "label"]), cluster=name))
+    if not examples:
+        raise ValueError(f"{path} holds no examples: give .jsonl, .jsonl.gz, .npz or a folder of images")
+    return examples
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    # Not splitlines(): a text may hold characters that it takes for line ends.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"{path.name} line {number} is no JSON object")
+            yield number, row
+
+
+def _payload(row: Mapping[str, Any], *, kind: str, text_field: str) -> Payload:
+    if kind == "text":
+        text = row.get(text_field)
+        if not isinstance(text, str):
+            raise ValueError(f"field {text_field!r} holds no text")
+        return text
+    image = row.get("image")
+    if isinstance(image, Mapping):
+        image = image.get("png")
+    if not isinstance(image, str):
+        raise ValueError("field 'image' holds no base64 PNG")
+    try:
+        return base64.b64decode(image, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"field 'image' is not base64: {error}") from error
+
+
+def _read_arrays(path: Path, *, part: str) -> list[Example]:
+    with np.load(path, allow_pickle=False) as arrays:
+        if f"x_{part}" not in arrays or f"y_{part}" not in arrays:
+            raise ValueError(f"{path} lacks x_{part} or y_{part}; it holds {', '.join(arrays.files)}")
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"].ravel()
+        names = arrays.get("class_names")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ValueError(f"x_{part} is {images.dtype} {images.shape}; give uint8 (n, H, W) or (n, H, W, 1 or 3)")
+    texts = [str(names[value]) if names is not None else str(value) for value in labels.tolist()]
+    ids = [f"{part}-{number:07d}" for number in range(len(images))]
+    return [
+        Example(id=i, payload=image, label=text, cluster=i) for i, image, text in zip(ids, images, texts, strict=True)
+    ]
+
+
+def _read_table(table: Path, *, label: str | None) -> list[Example]:
+    with table.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    columns = list(rows[0]) if rows else []
+    file_field = next((name for name in _ID_FIELDS if name in columns), None)
+    label_field = label or next((name for name in _LABEL_FIELDS if name in columns), None)
+    if file_field is None or label_field not in columns:
+        raise ValueError(f"{table} has columns {columns}; it needs `file` and `label` (or name it with --label)")
+    return [
+        Example(
+            id=row[file_field],
+            payload=(table.parent / row[file_field]).read_bytes(),
+            label=row[label_field],
+            cluster=row[file_field],
+        )
+        for row in rows
+    ]
+
+
+def _read_folders(path: Path) -> list[Example]:
+    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise ValueError(f"{path} needs one sub-folder of PNG or JPEG files a class, or a labels.csv (file, label)")
+    names = [str(file.relative_to(path)) for file in files]
+    return [
+        Example(id=name, payload=file.read_bytes(), label=file.parent.name, cluster=name)
+        for name, file in zip(names, files, strict=True)
+    ]

@@ -1,0 +1,210 @@
+"""Images: gradients, a dictionary of patches and coarse pixels, computed inside the ONNX graph itself.
+
+Training runs the feature half of the graph in onnxruntime and fits on its output, so that training and serving cannot
+differ. Gradient histograms follow Dalal and Triggs (CVPR 2005); the patch dictionary, learned from the training images
+without their labels, follows Coates, Ng and Lee (AISTATS 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from committee import Committee
+from heads import add_heads
+
+from winnow.onnx.wire import FLOAT, GraphBuilder
+
+DIMENSIONS = 128
+"""Principal directions in the embedding."""
+
+SMALL, LARGE = 32, 64
+"""Sides a model works at: small for pictures up to `SMALL_UP_TO` pixels, large for all others."""
+SMALL_UP_TO = 40
+
+ORIENTATIONS = 8
+CELLS = 8
+PATCH, STRIDE, FILTERS, GRID = 6, 2, 96, 4
+_THRESHOLD = 0.5
+_CONTRAST_FLOOR = 1e-3
+_WHITENING_FLOOR = 0.1
+_PATCHES = 40_000
+_ROUNDS = 8
+_LUMINANCE = (0.299, 0.587, 0.114)
+_COLOUR_STEP, _COLOUR_SHARE = 8, 0.01
+_BATCH = 64
+
+Images = npt.NDArray[np.float32]
+
+
+def working_side(sizes: Sequence[tuple[int, int]]) -> int:
+    """The side for pictures of these (width, height): by the median of their longer sides.
+
+    >>> working_side([(28, 28), (30, 20), (500, 400)])
+    32
+    """
+    return SMALL if float(np.median([max(size) for size in sizes])) <= SMALL_UP_TO else LARGE
+
+
+def is_colour(pixels: npt.NDArray[np.uint8]) -> bool:
+    """True when more than a hundredth of the pixels of an (H, W, 3) picture differ between channels by over 8."""
+    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+    return bool((spread > _COLOUR_STEP).mean() > _COLOUR_SHARE)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """The fixed half of the model: patch filters (K, C, P, P), and per feature a shift and a scale."""
+
+    side: int
+    channels: int
+    filters: npt.NDArray[np.float32]
+    shift: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+
+    @classmethod
+    def learn(cls, images: Images, *, rng: np.random.Generator) -> tuple[Extractor, npt.NDArray[np.float32]]:
+        """Learn from images (n, S, S, C) in 0..1; returns the extractor and the images' features (n, D).
+
+        Features are centred, and each of the two groups (gradients with pixels, patches) has mean square length 1/2.
+        """
+        side, channels = images.shape[1], images.shape[3]
+        filters = learn_filters(images, rng=rng)
+        raw = cls(side, channels, filters, np.zeros(0, np.float32), np.zeros(0, np.float32))._run(images)
+        shift = raw.mean(axis=0)
+        raw -= shift
+        energy = np.square(raw).sum(axis=0, dtype=np.float64) / len(raw)
+        patches = len(filters) * 2 * GRID * GRID
+        scale = np.empty(raw.shape[1], np.float32)
+        for group in (slice(None, -patches), slice(-patches, None)):
+            scale[group] = np.sqrt(0.5 / max(float(energy[group].sum()), 1e-6))
+        raw *= scale
+        return cls(side, channels, filters, shift, scale), raw
+
+    def _run(self, images: Images) -> npt.NDArray[np.float32]:
+        graph = GraphBuilder("winnow-image-features")
+        rows = add_features(graph, graph.input("image", FLOAT, ("n", self.side, self.side, self.channels)), self)
+        graph.output("features", rows, FLOAT, ("n", "features"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(graph.to_bytes(), options, providers=["CPUExecutionProvider"])
+        parts = [session.run(None, {"image": images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)]
+        return np.concatenate(parts)
+
+
+def build_graph(extractor: Extractor, committee: Committee) -> bytes:
+    """The ONNX file: input `image`, float32 (n, S, S, C) in 0..1."""
+    graph = GraphBuilder("winnow-image")
+    image = graph.input("image", FLOAT, ("n", extractor.side, extractor.side, extractor.channels))
+    rows = add_features(graph, image, extractor)
+    rows = graph.op("Mul", graph.op("Sub", rows, graph.constant(extractor.shift)), graph.constant(extractor.scale))
+    heads = [committee.main, *committee.members]
+    weights = np.hstack([head.weights for head in heads]).astype(np.float32)
+    add_heads(graph, graph.op("MatMul", rows, graph.constant(weights)), committee)
+    embedding = graph.op("MatMul", rows, graph.constant(committee.axes.astype(np.float32)))
+    graph.output("embedding", embedding, FLOAT, ("n", committee.axes.shape[1]))
+    return graph.to_bytes()
+
+
+def add_features(graph: GraphBuilder, image: str, extractor: Extractor) -> str:
+    """Features (n, D) of images (n, S, S, C): gradients by cell, their energy, coarse pixels, patch responses."""
+    planes = graph.op("Transpose", image, perm=[0, 3, 1, 2])
+    grey = planes
+    if extractor.channels == 3:
+        grey = graph.op("Conv", planes, graph.constant(np.array(_LUMINANCE, np.float32).reshape(1, 3, 1, 1)))
+    cells, energy = add_gradients(graph, grey, side=extractor.side, cells=CELLS)
+    # Colour needs three numbers a place, so its places are fewer.
+    window = extractor.side // (8 if extractor.channels == 3 else 16)
+    pixels = graph.op("AveragePool", planes, kernel_shape=[window, window], strides=[window, window])
+    parts = [cells, energy, pixels, *_patches(graph, planes, extractor)]
+    return graph.op("Concat", *(graph.op("Flatten", part, axis=1) for part in parts), axis=1)
+
+
+def add_gradients(graph: GraphBuilder, grey: str, *, side: int, cells: int) -> tuple[str, str]:
+    """Gradient histograms (n, 8, cells, cells), normalised by their surroundings, and the cells' plain energy.
+
+    Each of eight directions takes the positive part of the gradient along it, squared over the gradient's length, so
+    that a slanted edge falls into two neighbouring directions. Windows overlap by half.
+    """
+    channel = graph.constant(np.array([1]))
+    padded = graph.op("Pad", grey, graph.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])), mode="edge")
+    across = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8.0
+    angles = np.arange(ORIENTATIONS) * (2.0 * np.pi / ORIENTATIONS)
+    kernels = np.cos(angles)[:, None, None] * across + np.sin(angles)[:, None, None] * across.T
+    along = graph.op("Relu", graph.op("Conv", padded, graph.constant(kernels[:, None].astype(np.float32))))
+    squares = graph.op("Mul", along, along)
+    length = graph.op("Sqrt", _plus(graph, graph.op("ReduceSum", squares, channel, keepdims=1), 1e-6))
+    votes = graph.op("Div", squares, length)
+    step = side // cells
+    cell = graph.op(
+        "AveragePool", votes, kernel_shape=[2 * step, 2 * step], strides=[step, step], pads=[step // 2] * 4,
+        count_include_pad=1,
+    )  # fmt: skip
+    energy = graph.op("ReduceSum", graph.op("Mul", cell, cell), channel, keepdims=1)
+    around = graph.op("AveragePool", energy, kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4)
+    normal = graph.op("Sqrt", graph.op("Div", cell, graph.op("Sqrt", _plus(graph, around, 1e-4))))
+    strength = graph.op("Mul", graph.op("Sqrt", _plus(graph, energy, 1e-8)), graph.constant(np.float32(4)))
+    return normal, strength
+
+
+def _patches(graph: GraphBuilder, planes: str, extractor: Extractor) -> list[str]:
+    """Both signs of each filter's response beyond a threshold, at equal local contrast, averaged over a 4 x 4 grid."""
+    channels = extractor.channels
+    box = graph.constant(np.full((1, channels, PATCH, PATCH), 1.0 / (channels * PATCH * PATCH), np.float32))
+    stride = [STRIDE, STRIDE]
+    mean = graph.op("Conv", planes, box, strides=stride)
+    squares = graph.op("Conv", graph.op("Mul", planes, planes), box, strides=stride)
+    variance = graph.op("Relu", graph.op("Sub", squares, graph.op("Mul", mean, mean)))
+    contrast = graph.op("Sqrt", _plus(graph, variance, _CONTRAST_FLOOR))
+    response = graph.op("Div", graph.op("Conv", planes, graph.constant(extractor.filters), strides=stride), contrast)
+    threshold = graph.constant(np.float32(_THRESHOLD))
+    window = -(-((extractor.side - PATCH) // STRIDE + 1) // GRID)
+    out = []
+    for signed in (response, graph.op("Neg", response)):
+        beyond = graph.op("Relu", graph.op("Sub", signed, threshold))
+        pooled = graph.op("AveragePool", beyond, kernel_shape=[window] * 2, strides=[window] * 2, ceil_mode=1)
+        out.append(graph.op("Sqrt", pooled))
+    return out
+
+
+def learn_filters(images: Images, *, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """K x C x P x P filters: spherical k-means over whitened patches of equal contrast, folded with the whitening."""
+    rows = _sample_patches(images, rng=rng)
+    rows -= rows.mean(axis=1, keepdims=True)
+    contrast = np.sqrt(rows.var(axis=1, keepdims=True) + _CONTRAST_FLOOR)
+    textured = contrast[:, 0] > 1.3 * np.sqrt(_CONTRAST_FLOOR)
+    rows = (rows / contrast)[textured]
+    if len(rows) < 4 * FILTERS:  # next to nothing to learn from: random filters serve (Jarrett et al. 2009)
+        rows = rng.standard_normal((4 * FILTERS, rows.shape[1]))
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    whiten = (vectors / np.sqrt(np.maximum(values, 0.0) + _WHITENING_FLOOR)) @ vectors.T
+    rows = rows @ whiten
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
+    centres = rows[rng.permutation(len(rows))[:FILTERS]]
+    for _ in range(_ROUNDS):
+        similarity = rows @ centres.T
+        nearest = similarity.argmax(axis=1)
+        weight = np.zeros((len(rows), FILTERS))
+        weight[np.arange(len(rows)), nearest] = similarity.max(axis=1)
+        moved = weight.T @ rows
+        length = np.linalg.norm(moved, axis=1, keepdims=True)
+        centres = np.where(length > 1e-6, moved / np.maximum(length, 1e-6), centres)
+    filters = centres @ whiten
+    filters -= filters.mean(axis=1, keepdims=True)
+    return filters.reshape(FILTERS, PATCH, PATCH, -1).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def _sample_patches(images: Images, *, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    count, side = images.shape[0], images.shape[1]
+    chosen = rng.integers(0, count, _PATCHES) if count > _PATCHES else np.resize(np.arange(count), _PATCHES)
+    top, left = rng.integers(0, side - PATCH + 1, (2, _PATCHES))
+    windows = np.lib.stride_tricks.sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))
+    patches = windows[chosen, top, left]  # (_PATCHES, C, P, P)
+    return patches.transpose(0, 2, 3, 1).reshape(_PATCHES, -1).astype(np.float64)
+
+
+def _plus(graph: GraphBuilder, value: str, floor: float) -> str:
+    return graph.op("Add", value, graph.constant(np.float32(floor)))
