@@ -88,7 +88,7 @@ class Endpoints(Service):
     def create_model(self, p: Request) -> Request:
         name, container = p["ModelName"], p.get("PrimaryContainer", {})
         refuse(name in self._models, f"Cannot create already existing model {name}")
-        refuse(not {"Image", "ModelDataUrl"}.issubset(container), "here a model is a PrimaryContainer with Image and ModelDataUrl")
+        refuse(not {"Image", "ModelDataUrl"} <= container.keys(), "a PrimaryContainer with Image and ModelDataUrl is needed")
         refuse(not p.get("ExecutionRoleArn"), "ExecutionRoleArn is required for a model from ECR and S3")
         refuse(not self.exists(container["ModelDataUrl"]), f"Could not find model data at {container['ModelDataUrl']}.")
         arn = self.arn("model", name, tags=p.get("Tags"))

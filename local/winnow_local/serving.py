@@ -85,7 +85,8 @@ def answer(module: Any, model: Any, body: bytes, *, content_type: str, accept: s
     except Exception as error:  # noqa: BLE001 - the server in front of user code answers for whatever it raises
         unsupported = type(error).__name__ == "UnsupportedFormatError"
         status = stage if unsupported else int(getattr(error, "code", None) or 500)
-        return status, "text/plain", f"{type(error).__name__}: {error}".encode()
+        reply = getattr(error, "response", None)
+        return status, "text/plain", reply.get_data() if reply else f"{type(error).__name__}: {error}".encode()
     content, kind = result if isinstance(result, tuple) else (result, accept)
     return 200, kind, content.encode() if isinstance(content, str) else bytes(content)
 
