@@ -112,10 +112,10 @@ def each_message(event: JsonDict, act: Callable[[JsonDict], Iterable[Outcome]]) 
             for outcome in act(json.loads(message["body"])):
                 emit(outcome.metrics)
         except (WinnowError, ValueError) as error:
-            logger.warning("message failed", extra={"message": message["messageId"], "error": repr(error)})
+            logger.warning("message failed", extra={"message_id": message["messageId"], "error": repr(error)})
             failures.append({"itemIdentifier": message["messageId"]})
         except Exception:
-            logger.exception("message failed", extra={"message": message["messageId"]})
+            logger.exception("message failed", extra={"message_id": message["messageId"]})
             failures.append({"itemIdentifier": message["messageId"]})
     return {"batchItemFailures": failures}
 
