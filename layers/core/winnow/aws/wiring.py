@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import boto3
 from botocore.config import Config
@@ -14,16 +15,14 @@ from winnow.aws.clock import SystemClock
 from winnow.aws.cloudwatch import DeploymentAlarms
 from winnow.aws.dynamodb import DynamoTable
 from winnow.aws.groundtruth import GroundTruth
-from winnow.aws.packages import PublishedModels
 from winnow.aws.s3 import DataBucket, PoolBucket
 from winnow.aws.sagemaker import Endpoint, ModelRegistry, TrainingJobs
 from winnow.aws.settings import Settings
 from winnow.aws.sqs import SqsQueues
 from winnow.aws.stepfunctions import StateMachines
 from winnow.errors import NotFound
-from winnow.formats.images import PillowImages
 from winnow.loop import Loop, parse
-from winnow.ports import Ports
+from winnow.ports import Images, Models, Ports
 
 _CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=60, max_pool_connections=32
@@ -57,9 +56,34 @@ def _clients(region: str) -> _Clients:
     return _Clients(boto3.session.Session(region_name=region))
 
 
+class _Late:
+    """Stands in for an adapter until it is used: what it imports lies in layers that only some functions carry."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = cache(make)
+
+    def __getattr__(self, operation: str) -> Any:
+        return getattr(self._make(), operation)
+
+
 @cache
-def _models(settings: Settings, data: DataBucket) -> PublishedModels:
-    return PublishedModels(data)
+def _models(settings: Settings, data: DataBucket) -> Models:
+    def make() -> Models:
+        from winnow.aws.packages import PublishedModels
+
+        return PublishedModels(data)
+
+    return cast(Models, _Late(make))
+
+
+@cache
+def _images() -> Images:
+    def make() -> Images:
+        from winnow.formats.images import PillowImages
+
+        return PillowImages()
+
+    return cast(Images, _Late(make))
 
 
 @cache
@@ -102,6 +126,6 @@ def ports() -> Ports:
         alarms=DeploymentAlarms(_Lazy(clients, "cloudwatch"), settings.stack),
         executions=StateMachines(_Lazy(clients, "stepfunctions"), settings),
         models=_models(settings, data),
-        images=PillowImages(),
+        images=_images(),
         loop=policy,
     )
