@@ -53,12 +53,13 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     challenger = ports.models.load(model)
     champion = ports.models.load(crowned.model, classes=dataset.classes)
     new, old = _predict(challenger, lines), _predict(champion, lines)
-    look = _look(model, version, ports)
+    # With fewer records than the policy asks for nothing can be promoted, so no look at the evaluation set is spent.
+    look = _look(model, version, ports) if len(lines) >= ports.loop.gate.min_records else 0
     verdict = decide(
         _policy(ports.loop.gate),
         Scores(crowned.model, identity, truth, champion.card.classes, old),
         Scores(model, identity, truth, challenger.card.classes, new),
-        look=look,
+        look=max(look, 1),
         rng=np.random.default_rng(int(digest({"model": model, "dataset": version}, length=16), 16)),
     )
     return {
