@@ -14,11 +14,16 @@ from winnow.metrics import Metric
 from winnow.ports import Ports, QueueName
 from winnow.records import from_jsonl
 from winnow.steps import Outcome, labeled, pointers
+from winnow.steps.accounting import fetch
 from winnow.steps.batches import committed
 from winnow.steps.reconcile import unscored
 
 COUNTS: Final = "reports/pool.json"
 """Contents accepted per object: what was counted once (occurrences never change) is not read again."""
+
+
+READS_A_RUN = 5000
+"""Objects counted in one run, so that it ends in time after a large drop; the gauge catches up in the next runs."""
 
 
 def report_health(request: Mapping[str, Any], ports: Ports) -> Outcome:
@@ -59,16 +64,17 @@ def _pool_records(ports: Ports) -> int:
         counts: dict[str, int] = json.loads(ports.data.get(COUNTS))
     except NotFound:
         counts = {}
-    known = len(counts)
-    for key in ports.data.list(layout.OCCURRENCES):
-        oid = key.removeprefix(layout.OCCURRENCES).removesuffix(".jsonl.gz")
-        if oid not in counts:
-            rows = from_jsonl(gzip.decompress(ports.data.get(key)))
-            counts[oid] = sum(row["status"] == "accepted" for row in rows)
-    if len(counts) > known:
+    new = [key for key in ports.data.list(layout.OCCURRENCES) if _object(key) not in counts][:READS_A_RUN]
+    for key, body in fetch(new, ports):
+        counts[_object(key)] = sum(row["status"] == "accepted" for row in from_jsonl(gzip.decompress(body)))
+    if new:
         ports.data.put(COUNTS, json.dumps(counts, sort_keys=True).encode())
     superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
     return sum(count for oid, count in counts.items() if oid not in superseded)
+
+
+def _object(occurrences_key: str) -> str:
+    return occurrences_key.removeprefix(layout.OCCURRENCES).removesuffix(".jsonl.gz")
 
 
 def _rare_share(ports: Ports) -> float | None:
