@@ -112,15 +112,18 @@ def build_graph(extractor: Extractor, committee: Committee) -> bytes:
 def add_features(graph: GraphBuilder, image: str, extractor: Extractor) -> str:
     """Features (n, D) of images (n, S, S, C): gradients by cell, their energy, coarse pixels, patch responses."""
     planes = graph.op("Transpose", image, perm=[0, 3, 1, 2])
-    grey = planes
-    if extractor.channels == 3:
-        grey = graph.op("Conv", planes, graph.constant(np.array(_LUMINANCE, np.float32).reshape(1, 3, 1, 1)))
+    grey = add_grey(graph, planes) if extractor.channels == 3 else planes
     cells, energy = add_gradients(graph, grey, side=extractor.side, cells=CELLS)
     # Colour needs three numbers a place, so its places are fewer.
     window = extractor.side // (8 if extractor.channels == 3 else 16)
     pixels = graph.op("AveragePool", planes, kernel_shape=[window, window], strides=[window, window])
     parts = [cells, energy, pixels, *_patches(graph, planes, extractor)]
     return graph.op("Concat", *(graph.op("Flatten", part, axis=1) for part in parts), axis=1)
+
+
+def add_grey(graph: GraphBuilder, planes: str) -> str:
+    """Luminance (n, 1, S, S) of RGB planes (n, 3, S, S), ITU-R BT.601."""
+    return graph.op("Conv", planes, graph.constant(np.array(_LUMINANCE, np.float32).reshape(1, 3, 1, 1)))
 
 
 def add_gradients(graph: GraphBuilder, grey: str, *, side: int, cells: int) -> tuple[str, str]:

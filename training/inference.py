@@ -23,6 +23,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, NotAcceptable, Unsupp
 from werkzeug.wrappers import Response  # noqa: E402
 
 from winnow.errors import BadInput, BadModel  # noqa: E402
+from winnow.models.package import ANY_MASKER, UNMASKED  # noqa: E402
 from winnow.onnx.features import Payload  # noqa: E402
 from winnow.onnx.runtime import OnnxModel  # noqa: E402
 from winnow.privacy.masking import MASKER_VERSION, mask_text  # noqa: E402
@@ -31,14 +32,12 @@ JSON, JSON_LINES, TEXT = "application/json", "application/x-jsonlines", "text/pl
 JSON_LINES_NAMES = (JSON_LINES, "application/jsonlines", "application/jsonl")
 IMAGES = ("image/png", "image/jpeg")
 MAX_INSTANCES = 10_000
-UNMASKED = "none"
-"""The masker version of a model trained on unmasked text (by a person, from a shell)."""
 
 
 def model_fn(model_dir: str) -> OnnxModel:
     """Load the package; raises `BadModel` when it was trained behind another masker than the one here."""
     model = OnnxModel.load(model_dir)
-    if model.card.kind == "text" and model.card.masker not in (MASKER_VERSION, UNMASKED):
+    if model.card.kind == "text" and model.card.masker not in (MASKER_VERSION, UNMASKED, ANY_MASKER):
         raise BadModel(
             f"masker is {model.card.masker!r} and this code has version {MASKER_VERSION!r}: train again, so that the "
             "endpoint masks as training did"

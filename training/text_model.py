@@ -120,8 +120,8 @@ def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int) -> b
     )
     add_heads(graph, logits, committee)
     hashed = _hashed(graph, graph.op("Concat", tokens, *starts, axis=1), seed=seed)
-    scaled = graph.op("Mul", _unit(graph, hashed), graph.constant(np.float32(_HASH_SHARE)))
-    embedding = graph.op("Concat", _unit(graph, position), scaled, axis=1)
+    scaled = graph.op("Mul", add_unit(graph, hashed), graph.constant(np.float32(_HASH_SHARE)))
+    embedding = graph.op("Concat", add_unit(graph, position), scaled, axis=1)
     graph.output("embedding", embedding, FLOAT, ("n", committee.axes.shape[1] + HASH_DIMENSIONS))
     return graph.to_bytes()
 
@@ -132,7 +132,7 @@ def build_hash_graph(*, seed: int) -> bytes:
     text = graph.input("text", STRING, ("n",))
     count = graph.input("class_count", INT64, ())
     tokens, _, starts = _terms(graph, text)
-    hashed = _unit(graph, _hashed(graph, graph.op("Concat", tokens, *starts, axis=1), seed=seed))
+    hashed = add_unit(graph, _hashed(graph, graph.op("Concat", tokens, *starts, axis=1), seed=seed))
     add_uniform(graph, hashed, count)
     graph.output("embedding", hashed, FLOAT, ("n", HASH_DIMENSIONS))
     return graph.to_bytes()
@@ -207,7 +207,7 @@ def _hashed(graph: GraphBuilder, terms: str, *, seed: int) -> str:
     )
 
 
-def _unit(graph: GraphBuilder, rows: str) -> str:
+def add_unit(graph: GraphBuilder, rows: str) -> str:
     """Rows (n, d) brought to length 1; a row of zeros stays one."""
     length = graph.op("ReduceL2", rows, graph.constant(np.array([1])), keepdims=1)
     return graph.op("Div", rows, graph.op("Max", length, graph.constant(np.float32(1e-9))))

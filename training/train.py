@@ -34,7 +34,7 @@ from fit import Fitted, card_of, equal_arms, fit  # noqa: E402
 from source import serving_files  # noqa: E402
 
 from winnow.models.evaluation import evaluate  # noqa: E402
-from winnow.models.package import CARD_FILE, MODEL_FILE, ModelCard, digest  # noqa: E402
+from winnow.models.package import CARD_FILE, MODEL_FILE, UNMASKED, ModelCard, digest  # noqa: E402
 from winnow.onnx.runtime import OnnxModel  # noqa: E402
 
 _FAILURE_LENGTH = 1024
@@ -100,7 +100,9 @@ def run_for_people(arguments: argparse.Namespace) -> None:
     _print_metrics("", fitted.metrics)
     model = f"local-{digest(fitted.graph)[:12]}"
     folder = arguments.model_dir
-    _save(fitted, card_of(fitted, model=model, kind=kind, classes=classes, masker="none", dataset=None), folder=folder)
+    _save(
+        fitted, card_of(fitted, model=model, kind=kind, classes=classes, masker=UNMASKED, dataset=None), folder=folder
+    )
     _write_json(folder / "metrics.json", {**fitted.metrics, "seed": seed})
     print(
         f"train_seconds={time.monotonic() - started:.1f} model_bytes={len(fitted.graph)} model_dir={folder}", flush=True

@@ -20,6 +20,9 @@ FORMAT = 1
 
 MODEL_FILE = "model.onnx"
 CARD_FILE = "model.json"
+UNMASKED, ANY_MASKER = "none", "any"
+"""Maskers of a model trained on unmasked text (by a person), and of one that learned from no text at all."""
+
 MAX_EMBEDDING = 512
 """Dimensions of an embedding; more would not fit the score files' budget."""
 

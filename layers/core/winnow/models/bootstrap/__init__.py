@@ -1,0 +1,53 @@
+"""The model that scores before any label exists: equal probabilities and a fixed embedding. It ships with the code.
+
+`training/bootstrap.py` writes the two graphs beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from winnow.models.package import (
+    ANY_MASKER,
+    CARD_FILE,
+    MODEL_FILE,
+    ModelCard,
+    ModelInput,
+    ModelKind,
+    ModelOutputs,
+    digest,
+)
+
+FORM = "words-1"
+"""The text form that the text graph's hashes are made for."""
+
+IMAGE_SHAPE = (32, 32, 3)
+
+_HERE = Path(__file__).resolve().parent
+_PAYLOADS = {
+    "text": ModelInput(name="text", kind="text", source="text", form=FORM),
+    "image": ModelInput(name="image", kind="image", source="image", shape=IMAGE_SHAPE),
+}
+
+
+def bootstrap_files(kind: str, *, classes: Sequence[str]) -> dict[str, bytes]:
+    """The bootstrap package for a task's kind and classes: model.json and model.onnx by name.
+
+    >>> sorted(bootstrap_files("text", classes=["no", "yes"]))
+    ['model.json', 'model.onnx']
+    """
+    if kind not in _PAYLOADS:
+        raise ValueError(f"kind is {kind!r}; use text or image")
+    graph = (_HERE / f"{kind}.onnx").read_bytes()
+    card = ModelCard(
+        model=f"bootstrap-{kind}",
+        kind=cast(ModelKind, kind),
+        classes=tuple(classes),
+        inputs=(_PAYLOADS[kind], ModelInput(name="class_count", kind="class_count")),
+        masker=ANY_MASKER,
+        files={MODEL_FILE: digest(graph)},
+        outputs=ModelOutputs(members=None),
+    )
+    return {CARD_FILE: card.to_bytes(), MODEL_FILE: graph}
