@@ -5,7 +5,6 @@ The local cloud does not enforce policies (moto's IAM ignores conditions), so a 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.client import BaseClient
+from moto.awslambda.models import LambdaFunction
 
 from tests.template.permissions import allows, role_of
 from tests.template.stack import ACCOUNT, REGION, STACK
+from winnow_local.cloud import LocalCloud
 
 Need = tuple[str, str, Mapping[str, list[str]]]
 """Action, ARN, condition context."""
@@ -50,26 +51,35 @@ class Audit:
 
 
 @contextmanager
-def audit() -> Iterator[Audit]:
-    """Listen to what functions call while the block runs (workers in process)."""
-    found, depth, call = Audit(), threading.local(), BaseClient._make_api_call  # type: ignore[attr-defined]
+def audit(cloud: LocalCloud) -> Iterator[Audit]:
+    """Listen to what functions call while the block runs; workers in process, which run one at a time."""
+    found, inside, call, run = Audit(), threading.local(), BaseClient._make_api_call, cloud.runner
+    caller: list[str] = []
 
-    def listening(client: Any, operation: str, given: dict[str, Any]) -> Any:
-        function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
-        outermost = not getattr(depth, "inside", False)
-        if function.startswith(f"{STACK}-") and outermost:
-            found.note(function.removeprefix(f"{STACK}-"), client.meta.service_model.service_name, operation, given)
-        depth.inside = True
+    def running(function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
+        caller.append(function.function_name.removeprefix(f"{STACK}-"))
+        try:
+            return run(function, body)
+        finally:
+            caller.pop()
+
+    def calling(client: Any, operation: str, given: dict[str, Any]) -> Any:
+        outermost = not getattr(
+            inside, "a_call", False
+        )  # what the cloud does to answer a call is not the caller's doing
+        if caller and outermost:
+            found.note(caller[-1], client.meta.service_model.service_name, operation, given)
+        inside.a_call = True
         try:
             return call(client, operation, given)
         finally:
-            depth.inside = not outermost
+            inside.a_call = not outermost
 
-    BaseClient._make_api_call = listening  # type: ignore[attr-defined]
+    BaseClient._make_api_call, cloud.runner = calling, running
     try:
         yield found
     finally:
-        BaseClient._make_api_call = call  # type: ignore[attr-defined]
+        BaseClient._make_api_call, cloud.runner = call, run
 
 
 def needed(service: str, operation: str, given: Mapping[str, Any]) -> list[Need]:

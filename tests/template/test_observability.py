@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.template.stack import HOPS, STACK, functions, observability, observed, stack
+from tests.template.stack import HOPS, STACK, functions, observability, observed, raw, stack
 from winnow.metrics import CATALOGUE, NAMESPACE
 
 AWS_METRICS = {
@@ -187,3 +187,12 @@ def test_without_an_endpoint_nothing_watches_one() -> None:
     assert {name for name, condition in conditions.items() if condition == "Served"} == {
         "${Stack}-endpoint-errors", "${Stack}-endpoint-latency", "${Stack}-endpoint-unhealthy",
     }  # fmt: skip
+
+
+def test_powertools_adds_no_dimension_of_its_own() -> None:
+    for properties in functions().values():
+        assert "POWERTOOLS_SERVICE_NAME" not in properties["Environment"]["Variables"]
+
+
+def test_no_log_level_filters_embedded_metrics_out() -> None:
+    assert raw()["Parameters"]["LogLevel"]["AllowedValues"] == ["DEBUG", "INFO"]
