@@ -56,7 +56,7 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     # With fewer records than the policy asks for nothing can be promoted, so no look at the evaluation set is spent.
     look = _look(model, version, ports) if len(lines) >= ports.loop.gate.min_records else 0
     verdict = decide(
-        _policy(ports.loop.gate),
+        _policy(ports.loop.gate, bootstrap=crowned.is_bootstrap),
         Scores(crowned.model, identity, truth, champion.card.classes, old),
         Scores(model, identity, truth, challenger.card.classes, new),
         look=max(look, 1),
@@ -81,10 +81,13 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     }
 
 
-def _policy(gate: Gate) -> GatePolicy:
+def _policy(gate: Gate, *, bootstrap: bool) -> GatePolicy:
+    """The team's policy. The bootstrap model knows nothing: it names one class for everything and is perfectly calibrated
+    at that, so there is no recall and no calibration to hold on to, only accuracy to gain."""
     return GatePolicy(
         alpha=gate.alpha, planned_looks=gate.planned_looks, min_records=gate.min_records, min_gain=gate.min_gain,
-        class_floor=gate.class_floor, max_ece_increase=gate.max_ece_increase,
+        class_floor=1.0 if bootstrap else gate.class_floor,
+        max_ece_increase=1.0 if bootstrap else gate.max_ece_increase,
     )  # fmt: skip
 
 
