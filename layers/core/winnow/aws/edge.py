@@ -40,7 +40,7 @@ def invoker(event: Any) -> str:
             inner = json.loads(records[0]["body"])
         except ValueError:
             return f"queue {queue}"
-        return f"queue {queue} <- {invoker(inner)}"
+        return f"queue {queue}" + (f" <- {invoker(inner)}" if isinstance(inner, Mapping) and "source" in inner else "")
     if "labelingJobArn" in event:
         return f"labeling job {event['labelingJobArn'].rsplit('/', 1)[-1]}"
     if "source" in event and "detail-type" in event:
