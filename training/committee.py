@@ -171,6 +171,8 @@ class _Solver:
         with warnings.catch_warnings():
             # Rounds are a budget: the last per cent of the loss is worth less than the time it takes.
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # Many classes with few labels each look like a regression to the library.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             model.fit(rows, targets, sample_weight=weights)
         return _from_sklearn(model.coef_, model.intercept_)
 

@@ -2,8 +2,9 @@
 
 Request: application/json {"instances": [{"text": ...} | {"image": base64}]}, application/x-jsonlines with one instance
 a line, text/plain, image/png or image/jpeg. Response: {"model": id, "predictions": [{"label", "confidence",
-"probabilities"}]}, probabilities in the order of model.json's classes. A request that cannot be answered is refused
-with status 400 (415 for another content type) and {"error": reason}.
+"probabilities"}]}, probabilities in the order of model.json's classes. A request that cannot be answered gets status
+400 (415 or 406 for another content type or accept) and {"error": reason}. The container's toolkit turns every exception
+into a 500, so a refusal is not raised but handed on as a response.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ import vendored
 
 vendored.provide()
 
-from werkzeug.exceptions import BadRequest, HTTPException, NotAcceptable, UnsupportedMediaType  # noqa: E402
 from werkzeug.wrappers import Response  # noqa: E402
 
 from winnow.errors import BadInput, BadModel  # noqa: E402
 from winnow.models.package import ANY_MASKER, UNMASKED  # noqa: E402
-from winnow.onnx.features import Payload  # noqa: E402
+from winnow.onnx.features import Payload, text_of  # noqa: E402
 from winnow.onnx.runtime import OnnxModel  # noqa: E402
 from winnow.privacy.masking import MASKER_VERSION, mask_text  # noqa: E402
 
@@ -45,35 +45,37 @@ def model_fn(model_dir: str) -> OnnxModel:
     return model
 
 
-def input_fn(body: bytes | str, content_type: str) -> list[Payload]:
-    """The request's payloads: texts and encoded images. Raises an HTTP 400 or 415 with the reason."""
+def input_fn(body: bytes | str, content_type: str) -> list[Payload] | Response:
+    """The request's payloads, texts and encoded images; or the refusal."""
     kind = (content_type or JSON).split(";")[0].strip().lower()
     data = body.encode() if isinstance(body, str) else bytes(body)
     if kind in IMAGES:
         return [data]
+    if kind not in (JSON, TEXT, *JSON_LINES_NAMES):
+        known = ", ".join((JSON, JSON_LINES, TEXT, *IMAGES))
+        return _refusal(415, f"content type {content_type!r} is not served; send one of {known}")
     try:
         text = data.decode("utf-8-sig")
         if kind == TEXT:
             return [text]
-        if kind in JSON_LINES_NAMES:
-            return _checked([json.loads(line) for line in text.split("\n") if line.strip()])
         if kind == JSON:
             request = json.loads(text)
             return _checked(request.get("instances") if isinstance(request, dict) else None)
+        return _checked([json.loads(line) for line in text.split("\n") if line.strip()])
     except (ValueError, RecursionError) as error:
-        raise _refused(BadRequest, f"the body is not {kind}: {error}") from error
-    known = ", ".join((JSON, JSON_LINES, TEXT, *IMAGES))
-    raise _refused(UnsupportedMediaType, f"content type {content_type!r} is not served; send one of {known}")
+        return _refusal(400, f"the body is not {kind} as it should be: {error}")
 
 
-def predict_fn(payloads: list[Payload], model: OnnxModel) -> dict[str, Any]:
-    """Label, confidence and probabilities of every payload; text is masked first, as in training."""
+def predict_fn(payloads: list[Payload] | Response, model: OnnxModel) -> dict[str, Any] | Response:
+    """Label, confidence and probabilities of every payload, or the refusal; text is masked first, as in training."""
+    if isinstance(payloads, Response):
+        return payloads
     try:
         if model.card.kind == "text" and model.card.masker != UNMASKED:
-            payloads = [mask_text(_text_of(payload))[0] for payload in payloads]
+            payloads = [mask_text(text_of(payload))[0] for payload in payloads]
         rows = model.predict(payloads).probabilities
     except BadInput as error:
-        raise _refused(BadRequest, str(error)) from error
+        return _refusal(400, str(error))
     classes = model.card.classes
     return {
         "model": model.card.model,
@@ -88,15 +90,17 @@ def predict_fn(payloads: list[Payload], model: OnnxModel) -> dict[str, Any]:
     }
 
 
-def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
+def output_fn(prediction: dict[str, Any] | Response, accept: str) -> tuple[str, str] | Response:
     """The response body and its content type: JSON, or one JSON line a prediction when that is asked for."""
+    if isinstance(prediction, Response):
+        return prediction
     wanted = [part.split(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
     if any(name in JSON_LINES_NAMES for name in wanted):
         lines = [{"model": prediction["model"], **row} for row in prediction["predictions"]]
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), JSON_LINES
     if any(name in ("*/*", "application/*", "", JSON) for name in wanted):
         return json.dumps(prediction, ensure_ascii=False), JSON
-    raise _refused(NotAcceptable, f"accept {accept!r} is not served; ask for {JSON} or {JSON_LINES}")
+    return _refusal(406, f"accept {accept!r} is not served; ask for {JSON} or {JSON_LINES}")
 
 
 def _checked(instances: Any) -> list[Payload]:
@@ -110,13 +114,5 @@ def _checked(instances: Any) -> list[Payload]:
     return instances
 
 
-def _text_of(payload: Payload) -> str:
-    text = payload.get("text") if isinstance(payload, dict) else payload
-    if not isinstance(text, str):
-        raise BadInput('this model reads text: send {"text": "..."}', code="no-text")
-    return text
-
-
-def _refused(kind: type[HTTPException], reason: str) -> HTTPException:
-    body = json.dumps({"error": reason}, ensure_ascii=False)
-    return kind(description=reason, response=Response(body, status=kind.code, mimetype=JSON))
+def _refusal(status: int, reason: str) -> Response:
+    return Response(json.dumps({"error": reason}, ensure_ascii=False), status=status, mimetype=JSON)

@@ -33,6 +33,7 @@ from examples import Example, read_channel, read_people  # noqa: E402
 from fit import Fitted, card_of, equal_arms, fit  # noqa: E402
 from source import serving_files  # noqa: E402
 
+from winnow.errors import WinnowError  # noqa: E402
 from winnow.models.evaluation import evaluate  # noqa: E402
 from winnow.models.package import CARD_FILE, MODEL_FILE, UNMASKED, ModelCard, digest  # noqa: E402
 from winnow.onnx.runtime import OnnxModel  # noqa: E402
@@ -49,11 +50,14 @@ def main(argv: list[str] | None = None) -> int:
             run_job(arguments.seed)
         else:
             run_for_people(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, WinnowError) as error:
         message = f"{type(error).__name__}: {error}"
         print(message, file=sys.stderr, flush=True)
         _write_failure(message)
         return 1
+    except Exception as error:
+        _write_failure(f"{type(error).__name__}: {error}")
+        raise
     return 0
 
 

@@ -74,19 +74,16 @@ def receive(pipe: IO[bytes] | None) -> tuple[dict[str, Any], bytes] | None:
 
 
 def answer(module: Any, model: Any, body: bytes, *, content_type: str, accept: str) -> tuple[int, str, bytes]:
-    """What the toolkit makes of one request: 415 and 406 for formats, an HTTP exception's own code, else 500."""
-    stage = 415
+    """What the toolkit makes of one request: its answer, a response object as it is, and 500 for every exception.
+
+    The toolkit wraps whatever these functions raise, the HTTP exceptions too: only a response object sets a status.
+    """
     try:
-        data = module.input_fn(body, content_type)
-        stage = 500
-        prediction = module.predict_fn(data, model)
-        stage = 406
-        result = module.output_fn(prediction, accept)
+        result = module.output_fn(module.predict_fn(module.input_fn(body, content_type), model), accept)
     except Exception as error:  # noqa: BLE001 - the server in front of user code answers for whatever it raises
-        unsupported = type(error).__name__ == "UnsupportedFormatError"
-        status = stage if unsupported else int(getattr(error, "code", None) or 500)
-        reply = getattr(error, "response", None)
-        return status, "text/plain", reply.get_data() if reply else f"{type(error).__name__}: {error}".encode()
+        return 500, "text/plain", f"{type(error).__name__}: {error}".encode()
+    if hasattr(result, "get_data"):
+        return result.status_code, result.mimetype, result.get_data()
     content, kind = result if isinstance(result, tuple) else (result, accept)
     return 200, kind, content.encode() if isinstance(content, str) else bytes(content)
 

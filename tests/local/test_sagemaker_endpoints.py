@@ -18,23 +18,20 @@ from tests.local.small_cloud import SmallCloud, small_cloud
 ROLE = "arn:aws:iam::123456789012:role/endpoint"
 CODE = """
 import json
-class UnsupportedFormatError(Exception):
-    pass
-class BadRequest(Exception):
-    code = 400
+from werkzeug.wrappers import Response
 def model_fn(folder):
     print("loading")
     return json.load(open(folder + "/model.json"))
 def input_fn(body, content_type):
     if content_type != "application/json":
-        raise UnsupportedFormatError(content_type)
+        return Response("not JSON", status=415)
     return json.loads(body)
 def predict_fn(data, model):
-    if "bad" in data:
-        raise BadRequest("no instances")
+    if isinstance(data, Response) or "bad" in data:
+        return data if isinstance(data, Response) else Response("no instances", status=400)
     return {"model": model["model"], "got": 1 / data["x"]}
 def output_fn(prediction, accept):
-    return json.dumps(prediction), accept
+    return prediction if isinstance(prediction, Response) else (json.dumps(prediction), accept)
 """
 
 
