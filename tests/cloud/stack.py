@@ -22,9 +22,12 @@ from winnow_local.cloud import LocalCloud
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("negative", "positive")
-WORDS = """river stone window candle garden market letter bridge winter harbour pencil mirror basket ladder thunder
-meadow lantern carpet village bottle saddle copper orchard station curtain feather blanket engine whistle canyon
-""".split()
+WORDS = (
+    "river", "stone", "window", "candle", "garden", "market", "letter", "bridge",
+    "winter", "harbour", "pencil", "mirror", "basket", "ladder", "thunder", "meadow",
+    "lantern", "carpet", "village", "bottle", "saddle", "copper", "orchard", "station",
+    "curtain", "feather", "blanket", "engine", "whistle", "canyon",
+)
 MARKS = {"negative": ("broken", "awful", "late"), "positive": ("lovely", "perfect", "quick")}
 
 LOOP: dict[str, Any] = {
