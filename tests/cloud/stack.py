@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.template.audit import audit
 from winnow import layout
 from winnow.ports import Ports
 from winnow_local.annotators import Annotator, Crowd
@@ -23,10 +24,36 @@ from winnow_local.cloud import LocalCloud
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("negative", "positive")
 WORDS = (
-    "river", "stone", "window", "candle", "garden", "market", "letter", "bridge",
-    "winter", "harbour", "pencil", "mirror", "basket", "ladder", "thunder", "meadow",
-    "lantern", "carpet", "village", "bottle", "saddle", "copper", "orchard", "station",
-    "curtain", "feather", "blanket", "engine", "whistle", "canyon",
+    "river",
+    "stone",
+    "window",
+    "candle",
+    "garden",
+    "market",
+    "letter",
+    "bridge",
+    "winter",
+    "harbour",
+    "pencil",
+    "mirror",
+    "basket",
+    "ladder",
+    "thunder",
+    "meadow",
+    "lantern",
+    "carpet",
+    "village",
+    "bottle",
+    "saddle",
+    "copper",
+    "orchard",
+    "station",
+    "curtain",
+    "feather",
+    "blanket",
+    "engine",
+    "whistle",
+    "canyon",
 )
 MARKS = {"negative": ("broken", "awful", "late"), "positive": ("lovely", "perfect", "quick")}
 
@@ -107,7 +134,9 @@ class Stack:
         return body
 
     def keys(self, prefix: str = "") -> list[str]:
-        pages = self.cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.data_bucket, Prefix=prefix)
+        pages = (
+            self.cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=self.data_bucket, Prefix=prefix)
+        )
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def json(self, key: str) -> Any:
@@ -198,7 +227,10 @@ class Stack:
 
 @contextmanager
 def deployed(*, loop: Mapping[str, Any] | None = None, **options: Any) -> Iterator[Stack]:
-    """A fresh stack with its loop.yaml pushed. Schedules are slow, so that weeks cost few calls."""
+    """A fresh stack with its loop.yaml pushed. Schedules are slow, so that weeks cost few calls.
+
+    Whatever the test is about, every call of a hop must be one that its role allows: the cloud itself does not enforce it.
+    """
     parameters = {
         "WorkteamArn": "arn:aws:sagemaker:us-east-1:123456789012:workteam/private-crowd/crowd",
         "ExpertWorkteamArn": "arn:aws:sagemaker:us-east-1:123456789012:workteam/private-crowd/experts",
@@ -206,10 +238,14 @@ def deployed(*, loop: Mapping[str, Any] | None = None, **options: Any) -> Iterat
         **options.pop("parameters", {}),
     }  # fmt: skip
     start = datetime(2026, 1, 5, 9, tzinfo=UTC)
-    with LocalCloud(ROOT / "template.yaml", parameters=parameters, start=start, **options) as cloud:
+    with (
+        LocalCloud(ROOT / "template.yaml", parameters=parameters, start=start, **options) as cloud,
+        audit(cloud) as found,
+    ):
         stack = Stack(cloud)
         stack.configure(LOOP if loop is None else loop)
         yield stack
+        assert found.denied == set(), "a hop called what its role in template.yaml does not allow"
 
 
 def events(name: str) -> dict[str, Any]:
