@@ -24,9 +24,10 @@ def _query(original: Any, _: LocalCloud) -> Any:
 
 def _get_value(original: Any, _: LocalCloud) -> Any:
     def get_value(self: Any, value: Any, key: str, shape: Any) -> Any:
-        # What the table answers is spelled as in the API already.
-        if type(value) is dict and self.operation_model.service_model.service_name == "dynamodb":
-            return value.get(key)
+        # What is spelled as in the API already is not looked for under other names; all the table answers is.
+        if type(value) is dict and not self._value_picker.response_transformers:
+            if key in value or self.operation_model.service_model.service_name == "dynamodb":
+                return value.get(key)
         return original(self, value, key, shape)
 
     return get_value

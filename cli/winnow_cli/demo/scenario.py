@@ -29,11 +29,11 @@ LEAST_DAYS = 14.0
 ROUND_LIMIT_DAYS = 12.0
 LIVE_SHARE, MOST_LIVE = 0.15, 240
 """Share of the data, and number at most, that is not dropped but sent to the endpoint by the application."""
-FIRST_WAVE = 0.7
+FIRST_WAVE = 0.8
 """Share of the pool that is dropped on the first day; the rest arrives in the days after."""
 LATER_WAVES_DAYS = (3.0, 6.0, 9.0)
 ROWS_PER_OBJECT = 1000
-POISON_ROUND, SKEW_ROUND = 3, 5
+POISON_ROUND, SKEW_ROUND = 4, 5
 REGION, ACCOUNT = "us-east-1", LocalCloud.account
 
 Tell = Callable[[Happening], None]
@@ -77,6 +77,8 @@ def parameters() -> dict[str, str]:
         "WorkteamArn": team + CROWD,
         "ExpertWorkteamArn": team + EXPERTS,
         "SelectSchedule": f"rate({SELECT_EVERY_DAYS} days)",
+        "ReconcileSchedule": "rate(12 hours)",
+        "HealthSchedule": "rate(2 hours)",
     }
 
 
