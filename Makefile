@@ -4,7 +4,7 @@ ARCH ?= x86_64
 ENV ?= dev
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench build deploy smoke-aws clean setup sam lock
+.PHONY: demo test check bench build deploy smoke-aws docs clean setup sam lock
 
 setup:
 	@sh scripts/setup.sh
@@ -35,8 +35,11 @@ build: sam ## what deploy ships
 deploy: build ## to the account your credentials name
 	.cache/sam/bin/sam deploy --config-env $(ENV)
 
-smoke-aws: setup ## NOT RUN ON AWS YET: one record through a real account (needs ACCOUNT=...)
-	$(PY) scripts/smoke_aws.py --account "$(ACCOUNT)"
+smoke-aws: setup ## NOT RUN ON AWS YET: a few records through a deployed stack (needs STACK=... ACCOUNT=...)
+	$(PY) scripts/smoke_aws.py --stack "$(STACK)" --account "$(ACCOUNT)"
+
+docs: setup ## the generated tables of the documentation
+	$(PY) scripts/document.py
 
 lock: ## refresh requirements*.lock
 	sh scripts/lock.sh
