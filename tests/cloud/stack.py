@@ -18,6 +18,7 @@ import numpy as np
 from tests.template.audit import audit
 from winnow import layout
 from winnow.ports import Ports
+from winnow.records import PoolObject
 from winnow_local.annotators import Annotator, Crowd
 from winnow_local.cloud import LocalCloud
 
@@ -160,7 +161,15 @@ class Stack:
         return found
 
     def table(self, pk: str) -> list[dict[str, Any]]:
-        return self.ports().table.query(pk)
+        """The items of a partition of the table, in order."""
+        from winnow.aws.dynamodb import DynamoTable
+
+        return DynamoTable(self.cloud.client("dynamodb"), self.cloud.stack).query(pk)
+
+    def oid(self, key: str) -> str:
+        """Name of the newest version of a pool object."""
+        version = self.cloud.client("s3").head_object(Bucket=self.pool_bucket, Key=key)["VersionId"]
+        return layout.object_id(PoolObject(self.pool_bucket, key, version, ""))
 
     def ports(self) -> Ports:
         """What the hops themselves see: the adapters on the local cloud."""
@@ -245,7 +254,7 @@ def deployed(*, loop: Mapping[str, Any] | None = None, **options: Any) -> Iterat
         stack = Stack(cloud)
         stack.configure(LOOP if loop is None else loop)
         yield stack
-        assert found.denied == set(), "a hop called what its role in template.yaml does not allow"
+        assert not found.denied, f"hops called what their roles in template.yaml do not allow: {sorted(found.denied)}"
 
 
 def events(name: str) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def test_every_record_is_scored_once_by_bootstrap_and_by_the_champion(stack: Sta
         scored = stack.scored(model)
         assert len(scored) == len(set(scored))
         assert set(scored) == expected
-        assert {item["key"] for item in stack.table(f"SHARD#{model}")} == set(stack.keys(f"{layout.CANDIDATES}{model}/"))
+        assert {item["key"] for item in stack.table(f"SHARD#{model}")} == set(
+            stack.keys(f"{layout.CANDIDATES}{model}/")
+        )
         assert stack.keys(f"{layout.CANDIDATES}{model}/")
 
 
@@ -172,7 +174,14 @@ def test_metrics_of_the_round_are_in_cloudwatch(stack: Stack, champion: dict[str
     stacks = {dim["Value"] for metric in listed for dim in metric["Dimensions"] if dim["Name"] == "Stack"}
 
     assert stacks == {"winnow"}
-    assert names >= {"OccurrencesIn", "ItemsSelected", "ChallengerAccuracy", "ServedCorrect", "ServedConfidence", "Heartbeat"}
+    assert names >= {
+        "OccurrencesIn",
+        "ItemsSelected",
+        "ChallengerAccuracy",
+        "ServedCorrect",
+        "ServedConfidence",
+        "Heartbeat",
+    }
 
 
 def test_the_ledger_balances_and_every_invariant_holds(stack: Stack) -> None:
@@ -205,7 +214,9 @@ def wired(stack: Stack) -> dict[str, set[str]]:
             if f":{function}" in definition["definition"]:
                 found[function].add(f"execution winnow-{machine}")
     for item in stack.table("BATCH"):
-        human = stack.cloud.client("sagemaker").describe_labeling_job(LabelingJobName=f"winnow-{item['job']}")["HumanTaskConfig"]
+        human = stack.cloud.client("sagemaker").describe_labeling_job(LabelingJobName=f"winnow-{item['job']}")[
+            "HumanTaskConfig"
+        ]
         consolidation = human["AnnotationConsolidationConfig"]["AnnotationConsolidationLambdaArn"]
         for arn in (human["PreHumanTaskLambdaArn"], consolidation):
             found[arn.rsplit(":", 1)[1]].add(f"labeling job winnow-{item['job']}")

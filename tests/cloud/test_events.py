@@ -83,7 +83,11 @@ def stack() -> Iterator[Stack]:
 
 @pytest.mark.parametrize(
     ("name", "places"),
-    [("old first", [0] * COPIES + [1] * COPIES), ("new first", [1] * COPIES + [0] * COPIES), ("in turn", [1, 0] * COPIES)],
+    [
+        ("old first", [0] * COPIES + [1] * COPIES),
+        ("new first", [1] * COPIES + [0] * COPIES),
+        ("in turn", [1, 0] * COPIES),
+    ],
 )
 def test_the_same_events_five_times_in_any_order_leave_one_set_of_scores(
     stack: Stack, name: str, places: list[int]

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.cloud
 
 def ended(kind: str) -> Callable[[dict[str, Any]], bool]:
     """Picks the state change that says that a job was completed."""
-    return lambda event: event["detail-type"] == f"SageMaker {kind} State Change" and "Completed" in event["detail"].values()
+    return lambda event: (
+        event["detail-type"] == f"SageMaker {kind} State Change" and "Completed" in event["detail"].values()
+    )
 
 
 @pytest.fixture(scope="module")

@@ -221,6 +221,12 @@ class Loop(Section):
             raise ValueError("acquisition.arms.rare is above 0 but task.rare_classes is empty; name the rare classes")
         if self.gate.min_records > self.acquisition.arms.evaluation_target:
             raise ValueError("gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide")
+        strategy = self.acquisition.strategy
+        if "members" in STRATEGIES[strategy].needs and not self.training.members:
+            able = ", ".join(sorted(name for name, other in STRATEGIES.items() if "members" not in other.needs))
+            raise ValueError(
+                f"acquisition.strategy: {strategy} asks a committee, but training.members is 0; raise it or choose one of {able}"
+            )
         return self
 
 

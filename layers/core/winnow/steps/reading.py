@@ -103,6 +103,9 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _decode(number: int, line: bytes) -> str | Row:
+    if b"\0" in line:
+        problem = BadInput(f"row {number} is not UTF-8 (NUL bytes, as UTF-16 has them); re-encode it", code="encoding")
+        return Row(number, problem=problem)
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -119,7 +122,9 @@ def _json_row(number: int, line: bytes, *, kind: Kind) -> Row:
     if isinstance(text, Row):
         return text
     try:
-        body = json.loads(text)
+        body = json.loads(text, object_pairs_hook=_unambiguous)
+        if "\\ud" in text.lower():
+            json.dumps(body, ensure_ascii=False).encode()  # half of an escaped pair could not be stored
         if not isinstance(body, dict):
             raise BadInput(f"row {number} is not a JSON object", code="wrong-type")
         fields = _fields(number, body)
@@ -138,8 +143,20 @@ def _json_row(number: int, line: bytes, *, kind: Kind) -> Row:
         return Row(number, problem=problem)
     except binascii.Error as error:
         return Row(number, problem=BadInput(f"row {number}: 'image' is not base64: {error}", code="wrong-type"))
+    except UnicodeEncodeError:
+        half = BadInput(f"row {number} holds half of a surrogate pair; escape the whole character", code="encoding")
+        return Row(number, problem=half)
     except (ValueError, RecursionError) as error:
         return Row(number, problem=BadInput(f"row {number} is not JSON: {error}", code="malformed-row"))
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are unique: readers do not agree on which of two values counts."""
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands in one object twice")
+    return body
 
 
 def _fields(number: int, body: Mapping[str, Any]) -> dict[str, Any]:
