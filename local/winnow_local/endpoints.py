@@ -195,7 +195,7 @@ class Endpoints(Service):
         fleet, number = self._route(name, endpoint)
         kind, accept = headers.get("content-type", "application/octet-stream"), headers.get("accept", "*/*")
         seen = body
-        for skewed in {fleet.variant["ModelName"], fleet.name} & set(self.skew):
+        for skewed in sorted({fleet.variant["ModelName"], fleet.name} & set(self.skew)):
             seen = self.skew[skewed](seen, kind)
         started = real_time.perf_counter()
         accepted = "application/json" if accept == "*/*" else accept

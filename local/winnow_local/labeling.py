@@ -83,7 +83,8 @@ class Labeling(Service):
             one.answers = [a for a in one.answers if a.worker_id != worker] + [Answer(worker, label, now, now)]
             complete = len(one.answers) >= found.shown["HumanTaskConfig"]["NumberOfHumanWorkersPerDataObject"]
         if complete:
-            self._settle(found, [one])
+            with self.clock.busy():
+                self._settle(found, [one])
 
     def create_labeling_job(self, p: Request) -> Request:
         name, attribute, human = p["LabelingJobName"], p["LabelAttributeName"], p["HumanTaskConfig"]
@@ -94,7 +95,7 @@ class Labeling(Service):
         refuse(bool(re.search(r"-metadata$|-ref$|^source$|\$", attribute)), f"LabelAttributeName {attribute} is reserved")
         refuse(not manifest or not template or not both, "the local cloud runs custom tasks over an S3 manifest: "
                "ManifestS3Uri, UiTemplateS3Uri and both Lambdas are needed")  # fmt: skip
-        for extra in {"LabelingJobAlgorithmsConfig", "StoppingConditions", "PublicWorkforceTaskPrice"} & {*p, *human}:
+        for extra in sorted({"LabelingJobAlgorithmsConfig", "StoppingConditions", "PublicWorkforceTaskPrice"} & {*p, *human}):
             refuse(True, f"{extra} is not part of the local cloud")
         refuse(human["TaskTimeLimitInSeconds"] > MAX_TIME_LIMIT_SECONDS, "TaskTimeLimitInSeconds must be at most 28800")
         refuse(available > MAX_AVAILABILITY_SECONDS, "TaskAvailabilityLifetimeInSeconds must be at most 2592000")

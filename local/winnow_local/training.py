@@ -60,7 +60,7 @@ class Training(Service):
 
     def create_training_job(self, p: Request) -> Request:
         name = p["TrainingJobName"]
-        for needed in {"AlgorithmSpecification", "ResourceConfig", "StoppingCondition"} - set(p):
+        for needed in sorted({"AlgorithmSpecification", "ResourceConfig", "StoppingCondition"} - set(p)):
             refuse(True, f"{needed} is required for a training job")
         algorithm, limits = p["AlgorithmSpecification"], p["StoppingCondition"]
         longest, hyper = limits.setdefault("MaxRuntimeInSeconds", 86_400), p.get("HyperParameters", {})
@@ -75,7 +75,7 @@ class Training(Service):
         for channel in p.get("InputDataConfig", []):
             source = channel["DataSource"].get("S3DataSource", {})
             refuse(source.get("S3DataType") != "S3Prefix", f"channel {channel['ChannelName']}: only S3Prefix is known here")
-        for needed in {"sagemaker_program", "sagemaker_submit_directory"} - set(hyper):
+        for needed in sorted({"sagemaker_program", "sagemaker_submit_directory"} - set(hyper)):
             refuse(True, f"script mode needs the hyperparameter {needed}")
         with self._lock:
             in_use(name in self._jobs, f"Training job names must be unique within an account and region: {name}")

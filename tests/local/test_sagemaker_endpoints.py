@@ -302,6 +302,21 @@ def test_a_config_in_use_is_not_deleted_and_a_deleted_endpoint_is_gone(cloud: Sm
         invoke(cloud, {"x": 1})
 
 
+def test_describe_gives_what_create_was_told(cloud: SmallCloud) -> None:
+    sagemaker = cloud.client("sagemaker")
+
+    model = sagemaker.describe_model(ModelName="m1")
+    config = sagemaker.describe_endpoint_config(EndpointConfigName="m1")
+
+    assert model["PrimaryContainer"] == {"Image": "image", "ModelDataUrl": "s3://data/m1.tar.gz"}
+    assert config["ProductionVariants"][0]["ModelName"] == "m1"
+    assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 100
+    for describe, names in ((sagemaker.describe_model, "ModelName"), (sagemaker.describe_endpoint, "EndpointName")):
+        with pytest.raises(ClientError, match="Could not find") as refused:
+            describe(**{names: "nope"})
+        assert refused.value.response["Error"]["Code"] == "ValidationException"
+
+
 def test_what_was_asked_and_answered_is_captured_by_the_hour(cloud: SmallCloud) -> None:
     invoke(cloud, {"x": 1}, InferenceId="i-1", CustomAttributes="tier=1")
     with pytest.raises(ClientError):

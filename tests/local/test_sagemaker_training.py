@@ -187,7 +187,7 @@ def test_names_are_unique_for_ever(cloud: SmallCloud) -> None:
         ("StoppingCondition", {"MaxRuntimeInSeconds": 28 * 86_400 + 1}, "MaxRuntimeInSeconds"),
         ("AlgorithmSpecification", {"TrainingImage": "i", "TrainingInputMode": "Pipe"}, "File"),
         ("EnableManagedSpotTraining", True, "MaxWaitTimeInSeconds"),
-        ("HyperParameters", {"seed": "7"}, "sagemaker_program"),
+        ("HyperParameters", {"sagemaker_program": "train.py"}, "sagemaker_submit_directory"),
     ],
 )
 def test_a_request_aws_would_refuse_is_refused(cloud: SmallCloud, field: str, value: Any, complaint: str) -> None:
@@ -252,5 +252,6 @@ def test_a_package_needs_its_group_and_a_group_is_made_once(cloud: SmallCloud) -
 
     sagemaker.create_model_package_group(ModelPackageGroupName="winnow")
 
+    assert sagemaker.describe_model_package_group(ModelPackageGroupName="winnow")["ModelPackageGroupStatus"] == "Completed"
     with pytest.raises(ClientError, match="already exists"):
         sagemaker.create_model_package_group(ModelPackageGroupName="winnow")
