@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.template.audit import Audit
 from tests.template.permissions import allows, many, role_of, statements
 from tests.template.stack import ACCOUNT, HOPS, REGION, ROOT, STACK, stack
 
@@ -216,3 +217,16 @@ def test_aws_managed_policies_are_too_wide_for_us() -> None:
     for properties in stack().resources("AWS::IAM::Role").values():
         for arn in properties.get("ManagedPolicyArns", []):
             assert arn in {stack().arn(name) for name in own}
+
+
+def test_the_audit_tells_what_a_role_allows() -> None:
+    found = Audit()
+
+    found.note("publish_model", "s3", "PutObject", {"Bucket": DATA.rsplit(":", 1)[1], "Key": "models/m1/model.onnx"})
+    found.note("prepare_task", "s3", "PutObject", {"Bucket": DATA.rsplit(":", 1)[1], "Key": "labels/b1.jsonl"})
+    found.note("index_candidates", "dynamodb", "PutItem", {"TableName": STACK, "Item": {"pk": {"S": "BATCH"}}})
+
+    assert found.denied == {
+        ("prepare_task", "s3:PutObject", f"{DATA}/labels/b1.jsonl"),
+        ("index_candidates", "dynamodb:PutItem", TABLE),
+    }
