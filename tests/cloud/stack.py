@@ -191,7 +191,8 @@ class Stack:
 
     def ended(self, machine: str, count: int = 1) -> bool:
         """Whether so many executions have come to an end."""
-        return sum(each["status"] != "RUNNING" for each in self.executions(machine).values()) >= count
+        listed = self.cloud.client("stepfunctions").list_executions(stateMachineArn=self.arn(machine))["executions"]
+        return sum(each["status"] != "RUNNING" for each in listed) >= count
 
     def champion(self) -> str | None:
         return self.json(layout.CHAMPION)["model"] if self.keys(layout.CHAMPION) else None
