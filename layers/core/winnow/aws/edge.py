@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
+from winnow.aws.events import invoker
 from winnow.aws.settings import Settings
 from winnow.errors import BadInput, WinnowError
 from winnow.metrics import CATALOGUE, NAMESPACE, Metric
@@ -23,34 +24,6 @@ if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
     raise ImportError("functions run in a Lambda worker only; call the step in winnow.steps, or start the local cloud")
 
 JsonDict = dict[str, Any]
-
-
-def invoker(event: Any) -> str:
-    """Who woke the function, as the delivered event itself says.
-
-    >>> invoker({"source": "aws.s3", "detail-type": "Object Created"})
-    'aws.s3: Object Created'
-    """
-    if not isinstance(event, Mapping):
-        return "direct invoke"
-    records = event.get("Records")
-    if records and records[0].get("eventSource") == "aws:sqs":
-        queue = records[0]["eventSourceARN"].rsplit(":", 1)[-1]
-        try:
-            inner = json.loads(records[0]["body"])
-        except ValueError:
-            return f"queue {queue}"
-        return f"queue {queue}" + (f" <- {invoker(inner)}" if isinstance(inner, Mapping) and "source" in inner else "")
-    if "labelingJobArn" in event:
-        return f"labeling job {event['labelingJobArn'].rsplit('/', 1)[-1]}"
-    if "source" in event and "detail-type" in event:
-        return f"{event['source']}: {event['detail-type']}"
-    if "execution" in event or "BatchInput" in event:
-        execution = event.get("execution") or event["BatchInput"].get("execution", "map")
-        return f"execution {execution.split(':', 6)[-1]}"
-    if "requestContext" in event:
-        return "function url"
-    return f"schedule {event['schedule']}" if "schedule" in event else str(event.get("from", "direct invoke"))
 
 
 def hop(name: str) -> Callable[[Callable[[JsonDict], Any]], Callable[[JsonDict, Any], Any]]:

@@ -1,7 +1,8 @@
-"""AWS event bodies into our nouns. Both forms of an S3 event are read, because users may wire either."""
+"""AWS event bodies into our nouns, and who sent them. Both forms of an S3 event are read, because users may wire either."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
@@ -55,3 +56,31 @@ def labeling_job(body: Mapping[str, Any]) -> str:
         return str(body["resources"][0]).rsplit("/", 1)[1]
     except (KeyError, IndexError, TypeError) as error:
         raise BadInput("not a labeling-job event: resources[0] must be the job's ARN", code="malformed-event") from error
+
+
+def invoker(event: Any) -> str:
+    """Who woke the function, as the delivered event itself says.
+
+    >>> invoker({"source": "aws.s3", "detail-type": "Object Created"})
+    'aws.s3: Object Created'
+    """
+    if not isinstance(event, Mapping):
+        return "direct invoke"
+    records = event.get("Records")
+    if records and records[0].get("eventSource") == "aws:sqs":
+        queue = records[0]["eventSourceARN"].rsplit(":", 1)[-1]
+        try:
+            inner = json.loads(records[0]["body"])
+        except ValueError:
+            return f"queue {queue}"
+        return f"queue {queue}" + (f" <- {invoker(inner)}" if isinstance(inner, Mapping) and "source" in inner else "")
+    if "labelingJobArn" in event:
+        return f"labeling job {event['labelingJobArn'].rsplit('/', 1)[-1]}"
+    if "source" in event and "detail-type" in event:
+        return f"{event['source']}: {event['detail-type']}"
+    if "execution" in event or "BatchInput" in event:
+        execution = event.get("execution") or event["BatchInput"].get("execution", "map")
+        return f"execution {execution.split(':', 6)[-1]}"
+    if "requestContext" in event:
+        return "function url"
+    return f"schedule {event['schedule']}" if "schedule" in event else str(event.get("from", "direct invoke"))
