@@ -53,9 +53,8 @@ def _about(path: str) -> str:
 
 
 def _shown(default: str) -> str:
-    return {"()": "[]", "('negative', 'positive')": "[negative, positive]", "True": "true", "False": "false"}.get(
-        default, default
-    )
+    as_yaml = {"()": "[]", "('negative', 'positive')": "[negative, positive]", "True": "true", "False": "false"}
+    return as_yaml.get(default, default)
 
 
 def metrics() -> str:
@@ -88,10 +87,16 @@ def selectors() -> str:
 def parameters() -> str:
     """The template's parameters; one without a default is required."""
     rows = [
-        _row(f"`{name}`", f"`{one['Default']}`" if one.get("Default") not in (None, "") else "**required**" if "Default" not in one else "empty", one["Description"])
+        _row(f"`{name}`", _parameter_default(one), one["Description"])
         for name, one in read(TEMPLATE)["Parameters"].items()
-    ]  # fmt: skip
+    ]
     return "\n".join([*_head("Parameter", "Default", "What it is"), *rows])
+
+
+def _parameter_default(parameter: Mapping[str, Any]) -> str:
+    if "Default" not in parameter:
+        return "**required**"
+    return "empty" if parameter["Default"] == "" else f"`{parameter['Default']}`"
 
 
 def alarms() -> str:
