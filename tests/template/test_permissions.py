@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -230,3 +231,64 @@ def test_the_audit_tells_what_a_role_allows() -> None:
         ("prepare_task", "s3:PutObject", f"{DATA}/labels/b1.jsonl"),
         ("index_candidates", "dynamodb:PutItem", TABLE),
     }
+
+
+DATA_BUCKET = f"{STACK}-data-{ACCOUNT}-{REGION}"
+_PACKAGE = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/{STACK}/3"
+_RESCORING = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:{STACK}-rescore:m1"
+_LABELER = f"arn:aws:iam::{ACCOUNT}:role/{STACK}-groundtruth"
+_SCORE = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{STACK}-score"
+RARE = [
+    ("deploy_challenger", "sagemaker", "UpdateEndpoint", {"EndpointName": STACK, "EndpointConfigName": f"{STACK}-m2"}),
+    ("deploy_challenger", "sagemaker", "UpdateModelPackage", {"ModelPackageArn": _PACKAGE}),
+    ("settle_deployment", "sagemaker", "DeleteEndpointConfig", {"EndpointConfigName": f"{STACK}-m1"}),
+    ("settle_deployment", "sagemaker", "DeleteModel", {"ModelName": f"{STACK}-m1"}),
+    ("settle_deployment", "stepfunctions", "StopExecution", {"executionArn": _RESCORING}),
+    ("settle_deployment", "cloudwatch", "DeleteAlarms", {"AlarmNames": [f"{STACK}-m2-errors"]}),
+    ("collect_labels", "sagemaker", "CreateLabelingJob",
+     {"LabelingJobName": f"{STACK}-b2", "Tags": [{}], "RoleArn": _LABELER}),
+    ("collect_labels", "dynamodb", "DeleteItem", {"TableName": STACK, "Key": {"pk": {"S": "RESERVATION"}}}),
+    ("reconcile", "sagemaker", "StopLabelingJob", {"LabelingJobName": f"{STACK}-b1"}),
+    ("reconcile", "sqs", "SendMessageBatch", {"QueueUrl": _SCORE}),
+    ("score_records", "s3", "DeleteObjects",
+     {"Bucket": DATA_BUCKET, "Delete": {"Objects": [{"Key": "scores/m1/o1/part-0000.npz"}]}}),
+    ("watch_production", "s3", "PutObject", {"Bucket": DATA_BUCKET, "Key": "production/c1.jsonl"}),
+    ("ingest_object", "s3", "GetObject", {"Bucket": DATA_BUCKET, "Key": "production/c1.jsonl", "VersionId": "v"}),
+    ("receive_feedback", "s3", "PutObject", {"Bucket": DATA_BUCKET, "Key": "feedback/i1.json"}),
+]  # fmt: skip
+"""Calls that a short run of the loop does not make."""
+
+
+@pytest.mark.parametrize(
+    ("hop", "service", "operation", "given"), RARE, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_rare_calls_are_allowed_too(hop: str, service: str, operation: str, given: dict[str, Any]) -> None:
+    found = Audit()
+
+    found.note(hop, service, operation, given)
+
+    assert found.calls
+    assert not found.denied
+
+
+@pytest.mark.parametrize(
+    ("hop", "service", "operation", "given"),
+    [
+        (
+            "deploy_challenger",
+            "sagemaker",
+            "UpdateEndpoint",
+            {"EndpointName": "other", "EndpointConfigName": f"{STACK}-m2"},
+        ),
+        ("collect_labels", "sagemaker", "StopLabelingJob", {"LabelingJobName": f"{STACK}-b2"}),
+        ("select_batch", "sagemaker", "CreateLabelingJob", {"LabelingJobName": "other-b2"}),
+        ("settle_deployment", "cloudwatch", "DeleteAlarms", {"AlarmNames": ["other-alarm"]}),
+        ("plan_training", "sagemaker", "CreateTrainingJob", {"TrainingJobName": f"{STACK}-m1"}),
+    ],
+)
+def test_what_is_not_a_hops_own_is_denied(hop: str, service: str, operation: str, given: dict[str, Any]) -> None:
+    found = Audit()
+
+    found.note(hop, service, operation, given)
+
+    assert found.denied
