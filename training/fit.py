@@ -10,10 +10,12 @@ from typing import Any
 
 import image_model
 import numpy as np
+import numpy.typing as npt
 import text_model
 from committee import Committee, fit_committee
 from examples import Example
 from PIL import Image as PillowImage
+from threadpoolctl import threadpool_limits
 
 from winnow.errors import BadInput
 from winnow.models.package import MODEL_FILE, ModelCard, ModelInput, ModelOutputs, digest
@@ -53,6 +55,21 @@ def fit(
         have = ", ".join(f"{name} ({count})" for name, count in counts.items()) or "none"
         raise ValueError(f"training needs labels of at least two classes; there are: {have}. Label more records first")
     labels = np.array([place[example.label] for example in examples], dtype=np.int64)
+    # One thread, whatever the machine: sums in another order would be another model.
+    with threadpool_limits(limits=1):
+        return _fit(examples, labels, kind=kind, classes=classes, seed=seed, members=members, cost=cost)
+
+
+def _fit(
+    examples: Sequence[Example],
+    labels: npt.NDArray[np.int64],
+    *,
+    kind: str,
+    classes: Sequence[str],
+    seed: int,
+    members: int,
+    cost: float | None,
+) -> Fitted:
     groups = [example.cluster for example in examples]
     rng = np.random.default_rng(seed)
     if kind == "text":
@@ -69,8 +86,11 @@ def fit(
         width = len(vocabulary.terms)
     else:
         shape = _image_shape(examples)
-        images = np.stack([_tensor(example, shape=shape) for example in examples])
-        extractor, rows = image_model.Extractor.learn(images, rng=rng)
+
+        def read(start: int, end: int) -> image_model.Images:
+            return np.stack([_tensor(example, shape=shape) for example in examples[start:end]])
+
+        extractor, rows = image_model.Extractor.learn(read, len(examples), shape=shape, rng=rng)
         committee = fit_committee(
             rows, labels, classes=len(classes), groups=groups, members=members,
             dimensions=image_model.DIMENSIONS, rng=rng, cost=cost,
@@ -84,7 +104,9 @@ def fit(
         temperature=committee.temperature,
         cost=committee.cost,
         members=members,
-        metrics=_metrics(committee, counts=[counts[name] for name in classes], classes=classes, width=width),
+        metrics=_metrics(
+            committee, counts=np.bincount(labels, minlength=len(classes)).tolist(), classes=classes, width=width
+        ),
     )
 
 

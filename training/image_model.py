@@ -7,7 +7,7 @@ without their labels, follows Coates, Ng and Lee (AISTATS 2011).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +31,15 @@ PATCH, STRIDE, FILTERS, GRID = 6, 2, 96, 4
 _THRESHOLD = 0.5
 _CONTRAST_FLOOR = 1e-3
 _WHITENING_FLOOR = 0.1
-_PATCHES = 40_000
+_PATCHES, _PATCH_IMAGES = 40_000, 2_000
 _ROUNDS = 8
 _LUMINANCE = (0.299, 0.587, 0.114)
 _COLOUR_STEP, _COLOUR_SHARE = 8, 0.01
 _BATCH = 64
 
 Images = npt.NDArray[np.float32]
+Reader = Callable[[int, int], Images]
+"""Images start to end - 1 as (n, S, S, C) in 0..1; all at once would not fit into memory."""
 
 
 def working_side(sizes: Sequence[tuple[int, int]]) -> int:
@@ -66,17 +68,20 @@ class Extractor:
     scale: npt.NDArray[np.float32]
 
     @classmethod
-    def learn(cls, images: Images, *, rng: np.random.Generator) -> tuple[Extractor, npt.NDArray[np.float32]]:
-        """Learn from images (n, S, S, C) in 0..1; returns the extractor and the images' features (n, D).
+    def learn(
+        cls, read: Reader, count: int, *, shape: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[Extractor, npt.NDArray[np.float32]]:
+        """Learn from `count` images that `read` makes; returns the extractor and the images' features (n, D).
 
         Features are centred, and each of the two groups (gradients with pixels, patches) has mean square length 1/2.
         """
-        side, channels = images.shape[1], images.shape[3]
-        filters = learn_filters(images, rng=rng)
-        raw = cls(side, channels, filters, np.zeros(0, np.float32), np.zeros(0, np.float32))._run(images)
+        side, _, channels = shape
+        chosen = np.sort(rng.permutation(count)[:_PATCH_IMAGES])
+        filters = learn_filters(np.concatenate([read(row, row + 1) for row in chosen.tolist()]), rng=rng)
+        raw = cls(side, channels, filters, np.zeros(0, np.float32), np.zeros(0, np.float32))._run(read, count)
         shift = raw.mean(axis=0)
         raw -= shift
-        energy = np.square(raw).sum(axis=0, dtype=np.float64) / len(raw)
+        energy = np.einsum("ij,ij->j", raw, raw, dtype=np.float64) / len(raw)
         patches = len(filters) * 2 * GRID * GRID
         scale = np.empty(raw.shape[1], np.float32)
         for group in (slice(None, -patches), slice(-patches, None)):
@@ -84,15 +89,17 @@ class Extractor:
         raw *= scale
         return cls(side, channels, filters, shift, scale), raw
 
-    def _run(self, images: Images) -> npt.NDArray[np.float32]:
+    def _run(self, read: Reader, count: int) -> npt.NDArray[np.float32]:
         graph = GraphBuilder("winnow-image-features")
         rows = add_features(graph, graph.input("image", FLOAT, ("n", self.side, self.side, self.channels)), self)
         graph.output("features", rows, FLOAT, ("n", "features"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(graph.to_bytes(), options, providers=["CPUExecutionProvider"])
-        parts = [session.run(None, {"image": images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)]
-        return np.concatenate(parts)
+        starts = range(0, count, _BATCH)
+        return np.concatenate(
+            [session.run(None, {"image": read(start, min(start + _BATCH, count))})[0] for start in starts]
+        )
 
 
 def build_graph(extractor: Extractor, committee: Committee) -> bytes:
@@ -202,7 +209,7 @@ def learn_filters(images: Images, *, rng: np.random.Generator) -> npt.NDArray[np
 
 def _sample_patches(images: Images, *, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     count, side = images.shape[0], images.shape[1]
-    chosen = rng.integers(0, count, _PATCHES) if count > _PATCHES else np.resize(np.arange(count), _PATCHES)
+    chosen = np.resize(np.arange(count), _PATCHES)
     top, left = rng.integers(0, side - PATCH + 1, (2, _PATCHES))
     windows = np.lib.stride_tricks.sliding_window_view(images, (PATCH, PATCH), axis=(1, 2))
     patches = windows[chosen, top, left]  # (_PATCHES, C, P, P)

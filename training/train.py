@@ -17,11 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# One thread, whatever the machine: sums in another order would be another model. Read when numpy is first imported.
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-
-import vendored  # noqa: E402
+import vendored
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "layers" / "core"
 if _CHECKOUT.is_dir():
