@@ -402,5 +402,6 @@ def _invoke(_: Any, cloud: LocalCloud) -> Callable[[Any], tuple[bytes, dict[str,
 _RUNTIME = "moto.sagemakerruntime.responses.SageMakerRuntimeResponse"
 PATCHES = (
     *patches("endpoints", Endpoints.actions, "An update bakes under alarms, and goes back.", absent=("update_endpoint",)),
+    Patch(_RUNTIME, "use_raw_body", "A request's body reaches the container byte for byte.", lambda *_: True),
     Patch(_RUNTIME, "invoke_endpoint", "An endpoint answers with what its model says.", _invoke),
 )

@@ -22,7 +22,7 @@ POLICY = {
     **LOOP,
     "budget": {"total_usd": 3 * ROUND_USD},
     "gate": {"min_records": 20, "planned_looks": 3, "alpha": 0.2, "min_gain": -0.2, "class_floor": 1, "max_ece_increase": 1},
-    "rollout": {"canary_percent": 50, "bake_minutes": 30, "termination_minutes": 5, "min_feedback": 2, "max_quality_drop": 0.2},
+    "rollout": {"canary_percent": 50, "bake_minutes": 20, "termination_minutes": 5, "min_feedback": 2, "max_quality_drop": 0.2},
 }  # fmt: skip
 """Three rounds; a challenger that is about as good is let through, so that the rollout has to decide."""
 
@@ -44,7 +44,7 @@ class Application:
         sagemaker = self.stack.cloud.client("sagemaker")
         found = sagemaker.list_endpoints()["Endpoints"]
         if found and found[0]["EndpointStatus"] == "Updating":
-            for number in itertools.islice(self.numbers, 3):
+            for number in itertools.islice(self.numbers, 2):
                 self.ask(f"request-{number}", sentences(number + 1, seed=77)[number])
 
     def ask(self, inference: str, text: str) -> None:

@@ -117,6 +117,16 @@ def test_an_endpoint_answers_with_what_its_model_says(cloud: SmallCloud) -> None
     assert answer["ContentType"] == "application/json"
 
 
+def test_a_body_that_is_no_text_reaches_the_container_byte_for_byte(cloud: SmallCloud) -> None:
+    seen: list[bytes] = []
+    cloud.endpoints.skew["m1"] = lambda body, kind: seen.append(body) or b'{"x": 1}'  # type: ignore[attr-defined]
+
+    with pytest.raises(ClientError):  # this model takes JSON only
+        invoke(cloud, bytes(range(256)), ContentType="image/png")
+
+    assert seen == [bytes(range(256))]
+
+
 def test_describe_has_every_member_the_sdk_requires(cloud: SmallCloud) -> None:
     endpoint = shown(cloud)
 
