@@ -23,7 +23,7 @@ from moto import mock_aws
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.moto_api._internal import mock_random
 
-from . import invoke, patches, strict
+from . import invoke, patches, shortcuts, strict
 from .clock import VirtualClock
 from .cloudwatch import CloudWatch
 from .deploy import Deployment
@@ -157,6 +157,7 @@ class LocalCloud:
         self._open.callback(strict.enable, False)
         strict.enable(True)
         self._session = boto3.Session(region_name=self.region)
+        enter(shortcuts.taken(self))
         enter(_importable(self.layers))
         enter(invoke.redirected())
         enter(_clock_seam(self.clock))

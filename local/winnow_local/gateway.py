@@ -80,6 +80,11 @@ class Faults:
         """The next events that `picks` picks arrive late, and so out of order."""
         self._twists.append(_Twist(picks, times, 1, seconds))
 
+    def ordered(self, service: str, operation: str) -> bool:
+        """Whether a failure is ordered for the next attempt."""
+        wanted = (service, operation)
+        return any(failure.times > 0 and (failure.service, failure.operation) == wanted for failure in self._failures)
+
     def request(self, service: str, operation: str) -> _Failure | None:
         """The failure ordered for this attempt, used up by asking."""
         for failure in self._failures:

@@ -1,0 +1,125 @@
+"""The quick way to S3 answers as the long way does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from winnow_local import shortcuts
+from winnow_local.cloud import LocalCloud
+
+META = ("ResponseMetadata", "ChecksumCRC32", "ChecksumAlgorithm", "ChecksumType", "EncodingType", "RequestCharged")
+
+
+def plain(value: Any) -> Any:
+    """A response without what only HTTP knows."""
+    if isinstance(value, dict):
+        kept = {key: plain(each) for key, each in value.items() if key not in META}
+        return {key: each.read() if key == "Body" else each for key, each in kept.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def both(empty: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, Any]]:
+    """The answers of the quick way and of the long way."""
+    s3 = empty.client("s3")
+    for name in ("plain", "kept"):
+        s3.create_bucket(Bucket=name)
+    s3.put_bucket_versioning(Bucket="kept", VersioningConfiguration={"Status": "Enabled"})
+
+    def ask(operation: str, **params: Any) -> tuple[Any, Any]:
+        quick = plain(getattr(s3, operation)(**params))
+        with monkeypatch.context() as patched:
+            patched.setattr(shortcuts, "_clouds", [])
+            return quick, plain(getattr(s3, operation)(**params))
+
+    return ask
+
+
+@pytest.mark.parametrize("bucket", ["plain", "kept"])
+def test_reading_an_object(both: Callable[..., tuple[Any, Any]], empty: LocalCloud, bucket: str) -> None:
+    empty.client("s3").put_object(Bucket=bucket, Key="a b/ü.png", Body=b"abc", ContentType="image/png")
+
+    for operation in ("get_object", "head_object"):
+        quick, long = both(operation, Bucket=bucket, Key="a b/ü.png")
+        assert quick == long
+
+
+def test_an_older_version_is_read_by_its_id(both: Callable[..., tuple[Any, Any]], empty: LocalCloud) -> None:
+    first = empty.client("s3").put_object(Bucket="kept", Key="a", Body=b"1")["VersionId"]
+    empty.client("s3").put_object(Bucket="kept", Key="a", Body=b"2")
+
+    quick, long = both("get_object", Bucket="kept", Key="a", VersionId=first)
+
+    assert quick == long
+    assert quick["Body"] == b"1"
+
+
+def test_writing_an_object(both: Callable[..., tuple[Any, Any]], empty: LocalCloud) -> None:
+    quick, long = both("put_object", Bucket="plain", Key="a", Body=b"abc", ContentType="text/plain")
+    assert quick == long
+
+    kept = empty.client("s3").put_object(Bucket="kept", Key="a", Body="text")
+    assert empty.client("s3").get_object(Bucket="kept", Key="a", VersionId=kept["VersionId"])["Body"].read() == b"text"
+
+
+def test_pages_of_a_listing(both: Callable[..., tuple[Any, Any]], empty: LocalCloud) -> None:
+    s3 = empty.client("s3")
+    for n in range(5):
+        s3.put_object(Bucket="kept", Key=f"a/{n} ü", Body=b"x")
+    s3.delete_object(Bucket="kept", Key="a/2 ü")
+    s3.put_object(Bucket="kept", Key="b", Body=b"x")
+
+    quick, long = both("list_objects_v2", Bucket="kept", Prefix="a/")
+    assert quick == long
+    assert both("list_objects_v2", Bucket="kept", Prefix="none")[0].get("Contents") is None
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket="kept", PaginationConfig={"PageSize": 2})
+    assert [[entry["Key"] for entry in page["Contents"]] for page in pages] == [
+        ["a/0 ü", "a/1 ü"],
+        ["a/3 ü", "a/4 ü"],
+        ["b"],
+    ]
+
+
+def test_pages_of_versions(both: Callable[..., tuple[Any, Any]], empty: LocalCloud) -> None:
+    s3 = empty.client("s3")
+    for key in ("a", "a", "b", "c"):
+        s3.put_object(Bucket="kept", Key=key, Body=b"x")
+        empty.advance(hours=1)
+    s3.delete_object(Bucket="kept", Key="b")
+
+    quick, long = both("list_object_versions", Bucket="kept")
+    for kind, shown in (
+        ("Versions", ("Key", "VersionId", "IsLatest", "ETag", "Size")),
+        ("DeleteMarkers", ("Key", "VersionId")),
+    ):
+        assert [[each[name] for name in shown] for each in quick[kind]] == [
+            [each[name] for name in shown] for each in long[kind]
+        ]
+    pages = list(s3.get_paginator("list_object_versions").paginate(Bucket="kept", PaginationConfig={"PageSize": 2}))
+    told = [(each["Key"], each["VersionId"]) for page in pages for each in page.get("Versions", [])]
+    assert told == [(each["Key"], each["VersionId"]) for each in long["Versions"]]
+
+
+def test_conditions_errors_and_orders_take_the_long_way(empty: LocalCloud) -> None:
+    s3 = empty.client("s3")
+    s3.create_bucket(Bucket="plain")
+    s3.put_object(Bucket="plain", Key="a", Body=b"1", IfNoneMatch="*")
+
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        s3.put_object(Bucket="plain", Key="a", Body=b"2", IfNoneMatch="*")
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        s3.get_object(Bucket="plain", Key="b")
+    with pytest.raises(ClientError) as missing:
+        s3.head_object(Bucket="plain", Key="b")
+    assert missing.value.response["Error"]["Code"] == "404"
+    assert missing.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        s3.get_object(Bucket="none", Key="b")
+    empty.faults.fail_next("s3", "GetObject", times=5)
+    with pytest.raises(ClientError, match="GetObject"):
+        s3.get_object(Bucket="plain", Key="a")
+    assert s3.get_object(Bucket="plain", Key="a")["Body"].read() == b"1"
