@@ -24,8 +24,11 @@ echo "winnow: setting up .venv with $("$python" -V) ($python)"
 if ! [ -x .cache/uv/bin/uv ]; then
     "$python" -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv || true
 fi
-rm -rf .venv
-"$python" -m venv .venv
+# What is there is brought up to date in place: somebody may be using it.
+if ! usable .venv/bin/python; then
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
 if ! { [ -x .cache/uv/bin/uv ] && .cache/uv/bin/uv pip sync --quiet --require-hashes --python .venv/bin/python requirements.lock; }; then
     echo "winnow: installing with pip (slower)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
