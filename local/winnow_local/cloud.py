@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import boto3
 from moto import mock_aws
@@ -32,6 +32,12 @@ from .gateway import Faults, Gateway
 from .invoke import Invocation, Lambdas
 from .queues import Queues
 
+if TYPE_CHECKING:
+    from .endpoints import Endpoints
+    from .labeling import Labeling
+    from .sagemaker import Registry
+    from .training import Training
+
 Runner = Callable[[LambdaFunction, str], tuple[str, str | None, str]]
 
 
@@ -43,6 +49,10 @@ class LocalCloud:
     """
 
     account = "123456789012"
+    registry: Registry
+    labeling: Labeling
+    training: Training
+    endpoints: Endpoints
 
     def __init__(
         self,
@@ -148,8 +158,8 @@ class LocalCloud:
         from . import sagemaker, stepfunctions
 
         enter = self._open.enter_context
-        config = {"lambda": {"use_docker": True}, "core": {"reset_boto3_session": True}}
-        enter(mock_aws(config=config))  # type: ignore[arg-type]
+        enter(shortcuts.taken(self))
+        enter(mock_aws())
         enter(invoke.environment({**invoke_environment(self), "AWS_DEFAULT_REGION": self.region}))
         mock_random.seed(self._seed)
         enter(patches.applied(self))
@@ -157,7 +167,6 @@ class LocalCloud:
         self._open.callback(strict.enable, False)
         strict.enable(True)
         self._session = boto3.Session(region_name=self.region)
-        enter(shortcuts.taken(self))
         enter(_importable(self.layers))
         enter(invoke.redirected())
         enter(_clock_seam(self.clock))

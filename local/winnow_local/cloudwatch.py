@@ -1,7 +1,7 @@
 """CloudWatch: series in memory, embedded metrics, statistics and metric math, and alarms that evaluate when it matters.
 
-An alarm is looked at on the minute after data for it arrived, again while periods with that data leave its window, every
-minute while it is watched, and otherwise not at all: weeks of silence cost nothing.
+An alarm is looked at on the minute after data for it arrived, again while periods with that data leave its window, and
+otherwise not at all: weeks of silence cost nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import math
 import operator
 import re
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from .cloud import LocalCloud
 
 Key = tuple[str, str, frozenset[tuple[str, str]]]
-MINUTE, HOUR = 60.0, 3600.0
+MINUTE = 60.0
 
 
 @dataclass(frozen=True, order=True)
@@ -48,7 +47,6 @@ class CloudWatch:
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud, self._series = cloud, dict[Key, list[Datum]]()
         self._due: dict[str, Timer] = {}
-        self._watched: dict[str, int] = {}
 
     def record(self, namespace: str, name: str, dims: dict[str, str], value: float, *, unit: str = "None") -> None:
         """One value, now."""
@@ -74,11 +72,11 @@ class CloudWatch:
             unit = given.get("Unit") or "None"
             values = given.get("Values") or ([given["Value"]] if "Value" in given else [])
             counts = given.get("Counts") or [1] * len(values)
-            data = [Datum(at, v * n, v, v, float(n), unit) for v, n in zip(map(float, values), counts, strict=True)]
+            parts = [Datum(at, v * n, v, v, float(n), unit) for v, n in zip(map(float, values), counts, strict=True)]
             if stats := given.get("StatisticValues"):
-                named = [float(stats[name]) for name in ("Sum", "Minimum", "Maximum", "SampleCount")]
-                data.append(Datum(at, *named, unit))
-            for datum in data:
+                total, low, high, count = (float(stats[name]) for name in ("Sum", "Minimum", "Maximum", "SampleCount"))
+                parts.append(Datum(at, total, low, high, count, unit))
+            for datum in parts:
                 self._add(namespace, given["MetricName"], dims, datum)
 
     def statistic(self, key: Key, stat: str, start: float, end: float) -> float | None:
@@ -116,20 +114,6 @@ class CloudWatch:
         for alarm in self._alarms.values():
             if (namespace, name, frozenset(dims.items())) in _inputs(alarm):
                 self._plan(alarm, self._cloud.clock.time() // MINUTE * MINUTE + MINUTE)
-
-    @contextmanager
-    def watch(self, names: Iterable[str]) -> Iterator[None]:
-        """Look at these alarms every minute, as somebody acts on their states."""
-        names = list(names)
-        for name in names:
-            self._watched[name] = self._watched.get(name, 0) + 1
-            if name in self._alarms:
-                self._plan(self._alarms[name], self._cloud.clock.time() // MINUTE * MINUTE + MINUTE)
-        try:
-            yield
-        finally:
-            for name in names:
-                self._watched[name] -= 1
 
     def evaluate(self, names: Iterable[str]) -> None:
         """Evaluate these alarms now."""
@@ -209,14 +193,14 @@ class CloudWatch:
             series.append(datum)
         self.arrived(namespace, name, dims)
 
-    def _plan(self, alarm: Alarm, when: float, *, background: bool = True) -> None:
+    def _plan(self, alarm: Alarm, when: float) -> None:
         planned = self._due.get(alarm.name)
         if planned is not None and planned.live:
             if planned.when <= when:
                 return
             planned.cancel()
         look = lambda: self._look(alarm)  # noqa: E731 - the timer's action
-        self._due[alarm.name] = self._cloud.clock.call_at(when, look, name=f"alarm {alarm.name}", background=background)
+        self._due[alarm.name] = self._cloud.clock.call_at(when, look, name=f"alarm {alarm.name}", background=True)
 
     def _look(self, alarm: Alarm) -> None:
         if self._alarms.get(alarm.name) is not alarm:
@@ -231,8 +215,8 @@ class CloudWatch:
         self._set(alarm, state, f"{breaches} of the last {len(values)} datapoints breached: {values}")
         missing = alarm.treat_missing_data or "missing"
         fades = any(value is not None for value in values) and (missing != "notBreaching" or state != "OK")
-        if self._watched.get(alarm.name) or fades or any(self._grows(key) for key in _inputs(alarm)):
-            self._plan(alarm, now + (MINUTE if self._watched.get(alarm.name) else max(_period(alarm), MINUTE)))
+        if fades or any(self._grows(key) for key in _inputs(alarm)):
+            self._plan(alarm, now + max(_period(alarm), MINUTE))
 
     def _grows(self, key: Key) -> bool:
         aged = key[0] == "AWS/SQS" and "Age" in key[1]
@@ -293,9 +277,9 @@ def _queries(alarm: Alarm) -> list[dict[str, Any]]:
         if query.metric_stat is None:
             queries.append({"Id": query.id, "Expression": query.expression})
             continue
-        metric = query.metric_stat.metric
-        dims = [{"Name": each.name, "Value": each.value} for each in metric.dimensions]
-        told = {"Namespace": metric.namespace, "MetricName": metric.metric_name, "Dimensions": dims}
+        named = query.metric_stat.metric
+        dims = [{"Name": each.name, "Value": each.value} for each in named.dimensions]
+        told = {"Namespace": named.namespace, "MetricName": named.metric_name, "Dimensions": dims}
         stat = {"Metric": told, "Period": query.metric_stat.period, "Stat": query.metric_stat.stat}
         queries.append({"Id": query.id, "MetricStat": stat})
     return queries

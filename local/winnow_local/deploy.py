@@ -22,10 +22,11 @@ from botocore.exceptions import ClientError
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 from moto.awslambda.models import EventInvokeConfig, LambdaFunction
 from moto.cloudformation.exceptions import ValidationError
-from moto.core.exceptions import HTTPException, ServiceException
+from moto.core.exceptions import ServiceException
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import intrinsics_multi_constructor
+from werkzeug.exceptions import HTTPException
 
 from .patches import Patch
 
@@ -265,25 +266,10 @@ def _alias(cloud: LocalCloud, given: Properties, _: str) -> Made:
     return answer["AliasArn"], {}
 
 
-def _metric_filter(cloud: LocalCloud, given: Properties, name: str) -> Made:
-    lower = {key[0].lower() + key[1:]: value for key, value in {"FilterName": name, **given}.items()}
-    lower["metricTransformations"] = [
-        {k[0].lower() + k[1:]: v for k, v in t.items()} for t in given["MetricTransformations"]
-    ]
-    call(cloud, "logs", "PutMetricFilter", lower)
-    return lower["filterName"], {}
-
-
 def _query_definition(cloud: LocalCloud, given: Properties, name: str) -> Made:
     names = {"Name": "name", "QueryString": "queryString", "LogGroupNames": "logGroupNames"}
     asked = {"name": name, **{names[key]: value for key, value in given.items() if key in names}}
     return call(cloud, "logs", "PutQueryDefinition", asked)["queryDefinitionId"], {}
-
-
-def _budget(cloud: LocalCloud, given: Properties, name: str) -> Made:
-    given["Budget"].setdefault("BudgetName", name)
-    call(cloud, "budgets", "CreateBudget", {"AccountId": cloud.account, **_without(given, "ResourceTags")})
-    return given["Budget"]["BudgetName"], {}
 
 
 _TAGS = {"drop": ("Tags",)}
@@ -300,9 +286,7 @@ MAKERS: dict[str, tuple[str, Callable[[LocalCloud, Properties, str], Made]]] = {
     "AWS::Lambda::Url": ("", _url),
     "AWS::Lambda::Version": ("", _version),
     "AWS::Lambda::Alias": ("", _alias),
-    "AWS::Logs::MetricFilter": ("FilterName", _metric_filter),
     "AWS::Logs::QueryDefinition": ("Name", _query_definition),
-    "AWS::Budgets::Budget": ("", _budget),
     "AWS::SageMaker::ModelPackageGroup": (
         "ModelPackageGroupName",
         _simple("sagemaker", "CreateModelPackageGroup", named="ModelPackageGroupName", arn="ModelPackageGroupArn"),

@@ -93,9 +93,9 @@ class Lambdas:
         with self._lock:
             throttled = reserved is not None and self._running[name] >= int(reserved)
             self._running[name] += not throttled
-        if throttled:
-            payload, error, log = _failure("TooManyRequestsException", "Rate Exceeded."), "TooManyRequestsException", ""
-        else:
+        payload, log = _failure("TooManyRequestsException", "Rate Exceeded."), ""
+        error: str | None = "TooManyRequestsException"
+        if not throttled:
             try:
                 payload, error, log = self._cloud.runner(function, body)
             finally:
@@ -178,7 +178,7 @@ class Lambdas:
 
     def _load(self, function: LambdaFunction) -> Callable[[Any, Any], Any]:
         folder = self._cloud.deployment.code[function.code["S3Key"]]
-        module_name, _, attribute = function.handler.rpartition(".")
+        module_name, _, attribute = str(function.handler).rpartition(".")
         path = Path(folder, f"{module_name}.py")
         name = f"winnow_function_{function.function_name.replace('-', '_')}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -277,7 +277,7 @@ def captured() -> Iterator[io.StringIO]:
     """What this thread prints meanwhile."""
     if sys.stdout is not _stdout:  # at first, and whenever a test runner has put its own there
         _stdout.before, _stderr.before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = _stdout, _stderr  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _stdout, _stderr
     outer, sink = getattr(_stdout.here, "sink", None), io.StringIO()
     _stdout.here.sink = _stderr.here.sink = sink
     try:

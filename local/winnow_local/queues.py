@@ -72,14 +72,14 @@ class Queues:
 
     def busy(self, name: str) -> bool:
         """Whether the queue held messages when last looked at: its age grows by itself."""
-        levels = self._levels.get(name)
+        levels = self._levels.get(name, [])
         return bool(levels) and levels[-1][2] is not None
 
     def _sample(self, queue: Queue) -> None:
         self._sampling.discard(queue.name)
         now = self._cloud.clock.time()
-        oldest = min((message.sent_timestamp for message in queue._messages), default=None)
-        self._levels.setdefault(queue.name, []).append((now, len(queue.messages), oldest and oldest / 1000))
+        oldest = min((float(message.sent_timestamp or 0) / 1000 for message in queue._messages), default=None)
+        self._levels.setdefault(queue.name, []).append((now, len(queue.messages), oldest))
         for metric in _METRIC.values():
             self._cloud.cloudwatch.arrived("AWS/SQS", metric, {"QueueName": queue.name})
         hidden = [at for message in queue._messages if (at := _wakes(message)) > now]
@@ -133,7 +133,7 @@ class Poller:
 
     def _ready(self, now: float) -> list[Message]:
         """The next batch, still in the queue; on the way expired messages go, and spent ones to the dead-letter queue."""
-        policy, dead = self._queue.redrive_policy, self._queue.dead_letter_queue  # type: ignore[attr-defined]
+        policy, dead = self._queue.redrive_policy, self._queue.dead_letter_queue
         kept = float(self._queue.message_retention_period)  # type: ignore[attr-defined]
         patterns = [each["Pattern"] for each in (self._mapping.filter_criteria or {}).get("Filters", [])]
         ready, size = list[Message](), 0
@@ -189,7 +189,10 @@ class Poller:
 
     def _record(self, message: Message) -> dict[str, Any]:
         first = message.approximate_first_receive_timestamp
-        told = {"ApproximateReceiveCount": message.approximate_receive_count, "SentTimestamp": message.sent_timestamp}
+        told: dict[str, Any] = {
+            "ApproximateReceiveCount": message.approximate_receive_count,
+            "SentTimestamp": message.sent_timestamp,
+        }
         told |= {"SenderId": message.sender_id, "ApproximateFirstReceiveTimestamp": first}
         return {
             "messageId": message.id,

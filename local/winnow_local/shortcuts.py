@@ -31,7 +31,9 @@ _clouds: list[LocalCloud] = []
 
 @contextmanager
 def taken(cloud: LocalCloud) -> Iterator[None]:
-    """The cloud's clients take the shortcuts."""
+    """The cloud's clients take the shortcuts. RuntimeError while another cloud is open: they would meet in moto."""
+    if _clouds:
+        raise RuntimeError("another local cloud is open in this process; close it first")
     _clouds.append(cloud)
     try:
         yield

@@ -28,6 +28,10 @@ def virtual_datetime(clock: VirtualClock) -> type[real.datetime]:
     return Virtual
 
 
+def _class(_: Any, cloud: LocalCloud) -> Any:
+    return virtual_datetime(cloud.clock)
+
+
 def _module(original: Any, cloud: LocalCloud) -> Any:
     return SimpleNamespace(**{**vars(original), "datetime": virtual_datetime(cloud.clock)})
 
@@ -36,5 +40,5 @@ _WHY = "Every timestamp a service writes comes from the same clock."
 PATCHES = (
     Patch("moto.core.utils", "datetime", _WHY, _module),
     Patch("moto.s3.models", "datetime", _WHY, _module),
-    Patch("moto.cloudwatch.models", "datetime", _WHY, lambda _, cloud: virtual_datetime(cloud.clock)),
+    Patch("moto.cloudwatch.models", "datetime", _WHY, _class),
 )

@@ -106,12 +106,15 @@ class _Worker:
         self._api = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._api.serve_forever, name="runtime API", daemon=True).start()
         self._output = folder / f"{uuid.uuid4().hex}.log"
-        host, port = self._api.server_address[:2]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "awslambdaric", function.handler],
+                [sys.executable, "-m", "awslambdaric", str(function.handler)],
                 cwd=code,
-                env={**environment, "AWS_LAMBDA_RUNTIME_API": f"{host}:{port}", "LAMBDA_TASK_ROOT": str(code)},
+                env={
+                    **environment,
+                    "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
+                    "LAMBDA_TASK_ROOT": str(code),
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -14,7 +14,6 @@ from botocore.exceptions import ClientError
 from winnow_local import patches
 from winnow_local.cloud import LocalCloud
 
-
 ALARM = {"AlarmName": "a", "EvaluationPeriods": 1, "ComparisonOperator": "Above"}
 DATA = {"Namespace": "N", "MetricData": [{"MetricName": "M", "Unit": "Furlongs"}]}
 TARGET = {"Arn": "arn:aws:x", "RoleArn": "arn:aws:iam::123456789012:role/r"}
@@ -147,3 +146,25 @@ def test_a_cloud_leaves_nothing_behind(launch: Any) -> None:
     launch().close()
 
     assert [patch.target.__dict__.get(patch.symbol) for patch in patches.table()] == before
+
+
+def test_there_is_one_cloud_at_a_time(launch: Any, fixture_cloud: LocalCloud) -> None:
+    with pytest.raises(RuntimeError, match="another local cloud"):
+        launch()
+
+    assert fixture_cloud.client("s3").list_buckets()["Buckets"]
+
+
+def test_the_same_seed_gives_the_same_run(launch: Any) -> None:
+    seen = []
+    for _ in range(2):
+        cloud = launch(seed=7)
+        told: list[str] = []
+        cloud.subscribe("Object Created", lambda event, told=told: told.append(event["id"]))
+        cloud.client("s3").put_object(Bucket="fix-source", Key="a", Body=b"x")
+        cloud.run_until_idle()
+        seen.append((told, [(call.at, call.function) for call in cloud.invocations]))
+        cloud.close()
+
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) == 2
