@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from winnow.aws import edge, events, wiring
+from winnow.errors import BadInput
 from winnow.steps.score_records import ScoreRequest, score_records
 
 
@@ -13,7 +14,13 @@ def handler(event: dict[str, Any]) -> dict[str, Any]:
     if "Items" in event:
         keys = tuple(item["Key"] for item in event["Items"])
         return edge.answer(score_records(ScoreRequest(keys, event["BatchInput"]["model"]), wiring.ports()))
-    keys = [[item.key for item in events.pool_objects(body)] if body else [] for body in edge.bodies(event)]
-    request = ScoreRequest(tuple(key for of_message in keys for key in of_message))
-    failed = edge.answer(score_records(request, wiring.ports()))["failed"]
-    return edge.failed_places(event, {place for place, of_message in enumerate(keys) if failed.keys() & set(of_message)})
+    keys: dict[int, set[str]] = {}
+    unread = set()
+    for place, body in enumerate(edge.bodies(event)):
+        try:
+            keys[place] = {item.key for item in events.pool_objects(body or {})}
+        except BadInput:
+            unread.add(place)
+    request = ScoreRequest(tuple(sorted(set().union(*keys.values()))))
+    failed = edge.answer(score_records(request, wiring.ports()))["failed"].keys()
+    return edge.failed_places(event, unread | {place for place, named in keys.items() if failed & named})

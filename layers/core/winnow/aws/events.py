@@ -42,8 +42,8 @@ def pool_objects(body: Mapping[str, Any]) -> list[PoolObject]:
                 size=int(item.get("size", 0)),
             )
         ]
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"not an S3 event: {error!r} is missing", code="malformed-event") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"not an S3 event: {error!r}", code="malformed-event") from error
 
 
 def labeling_job(body: Mapping[str, Any]) -> str:

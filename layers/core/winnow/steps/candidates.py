@@ -6,9 +6,11 @@ One `.npz` without pickle is the form on the wire and on disk, so hops 2, 3 and 
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +65,7 @@ class Candidates:
                 columns = {name: archive[name] for name in archive.files}
             scores = {name.removeprefix("score_"): columns.pop(name) for name in list(columns) if name.startswith("score_")}
             return cls(**columns, scores=scores)
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise BadInput(f"candidate columns cannot be read: {error!r}", code="malformed-candidates") from error
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         except NotFound:
             skipped += 1  # superseded and cleaned up since the event was sent
             continue
-        except (BadInput, OSError, EOFError) as error:
+        except (BadInput, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             failed[key] = str(error)
             continue
         entropies += entropy
