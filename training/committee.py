@@ -7,7 +7,6 @@ and temperature are chosen on out-of-fold logits, with near-duplicates kept in o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.utils.extmath import randomized_svd
+from logistic import Head, fit_logistic
 
 from winnow.models.calibration import fit_temperature, nll
 
@@ -39,14 +36,6 @@ weights. Sparse features stop paying earlier, because the rotated rows are dense
 
 SEARCH_ALL_FOLDS = 1_000
 """Above this many records the cost is chosen on one fold; the others are fitted with the chosen one only."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """Weights (D, C) and bias (C,) of one linear head; logits = features @ weights + bias."""
-
-    weights: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -94,19 +83,23 @@ def fit_committee(
     held_out = _HeldOut(space.rows, targets, fold=_folds(targets, groups=groups, rng=rng), classes=len(present))
     cost = held_out.best_cost() if cost is None else cost
     temperature, accuracy, loss = held_out.calibrate(cost)
-    solver = _Solver(cost=cost, classes=len(present))
-    main = solver.fit(space.rows, targets, rounds=ROUNDS)
+    main = fit_logistic(space.rows, targets, classes=len(present), cost=cost, rounds=ROUNDS)
     # From the whole of the main head's weights the solver sees next to no slope and stops at once.
     start = Head(weights=main.weights * _MEMBER_START, bias=main.bias * _MEMBER_START)
-    committee = tuple(
-        solver.fit(space.rows, targets, rounds=MEMBER_ROUNDS, start=start, weights=_resample(targets, rng=rng))
-        for _ in range(members)
-    )
+    committee = []
+    for _ in range(members):
+        weights = _resample(targets, rng=rng)
+        drawn = np.flatnonzero(weights)
+        head = fit_logistic(
+            space.rows[drawn], targets[drawn], classes=len(present), cost=cost, rounds=MEMBER_ROUNDS, start=start,
+            weights=weights[drawn],
+        )  # fmt: skip
+        committee.append(_widened(space.back(head), present, classes=classes))
     missing = classes - len(present)
     share = min(1.0 / (len(labels) + classes), 0.5 / missing) if missing else 0.0
     return Committee(
         main=_widened(space.back(main), present, classes=classes),
-        members=tuple(_widened(space.back(head), present, classes=classes) for head in committee),
+        members=tuple(committee),
         temperature=temperature,
         axes=axes,
         seen=seen,
@@ -133,61 +126,16 @@ def _span(features: Features, *, dimensions: int, rng: np.random.Generator) -> t
     count, width = features.shape
     sparse = scipy.sparse.issparse(features)
     if count > (ROTATE_SPARSE if sparse else ROTATE_DENSE) or count >= width:
-        size = min(dimensions, min(count, width) - 1)
-        seed = int(rng.integers(2**31))
-        _, _, right = randomized_svd(features, n_components=max(size, 1), n_iter=3, random_state=seed)
-        return _Space(rows=features, basis=None), np.asarray(right, dtype=np.float64).T
+        return _Space(rows=features, basis=None), _principal(features, dimensions=dimensions, rng=rng)
     product = features @ features.T
     gram = product.toarray() if sparse else product
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     keep = values > max(values[-1], 1e-12) * 1e-7
     values, vectors = values[keep][::-1], vectors[:, keep][:, ::-1]
-    # The sign of an eigenvector is free: fix it, so that it does not hang on the linear-algebra library's mood.
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    vectors = _signed(vectors)
     rows = vectors * np.sqrt(values)
     basis = np.asarray(features.T @ (vectors / np.sqrt(values)), dtype=np.float64)
     return _Space(rows=rows, basis=basis), basis[:, :dimensions]
-
-
-@dataclass(frozen=True)
-class _Solver:
-    """Multinomial logistic regression over classes 0..classes-1, some of which may be missing from the targets."""
-
-    cost: float
-    classes: int
-
-    def fit(
-        self,
-        rows: Any,
-        targets: npt.NDArray[np.int64],
-        *,
-        rounds: int,
-        start: Head | None = None,
-        weights: npt.NDArray[np.float64] | None = None,
-    ) -> Head:
-        model = LogisticRegression(C=self.cost, max_iter=rounds, tol=1e-4, warm_start=True)
-        if start is not None:
-            model.coef_, model.intercept_ = _to_sklearn(start)
-        with warnings.catch_warnings():
-            # Rounds are a budget: the last per cent of the loss is worth less than the time it takes.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            # Many classes with few labels each look like a regression to the library.
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            model.fit(rows, targets, sample_weight=weights)
-        return _from_sklearn(model.coef_, model.intercept_)
-
-
-def _from_sklearn(coefficients: npt.NDArray[Any], intercept: npt.NDArray[Any]) -> Head:
-    weights, bias = np.asarray(coefficients, dtype=np.float64).T, np.asarray(intercept, dtype=np.float64)
-    if weights.shape[1] == 1:  # two classes are fitted as one log-odds
-        weights, bias = np.hstack([-weights, weights]) / 2.0, np.concatenate([-bias, bias]) / 2.0
-    return Head(weights=weights, bias=bias)
-
-
-def _to_sklearn(head: Head) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    if head.weights.shape[1] == 2:
-        return (head.weights[:, 1:] - head.weights[:, :1]).T.copy(), head.bias[1:] - head.bias[:1]
-    return head.weights.T.copy(), head.bias.copy()
 
 
 def _folds(targets: npt.NDArray[np.int64], *, groups: Sequence[str], rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -199,6 +147,25 @@ def _folds(targets: npt.NDArray[np.int64], *, groups: Sequence[str], rng: np.ran
     dealt = np.empty(len(names), dtype=np.int64)
     dealt[order] = np.arange(len(names)) % FOLDS
     return dealt[group]
+
+
+def _principal(features: Features, *, dimensions: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Leading right singular vectors (D, k) by a randomised range finder (Halko, Martinsson, Tropp 2011)."""
+    count, width = features.shape
+    size = max(min(dimensions, min(count, width) - 1), 1)
+    sketch = features.T @ rng.standard_normal((count, min(size + 10, count))).astype(features.dtype)
+    for _ in range(3):
+        sketch, _ = np.linalg.qr(sketch)
+        sketch = features.T @ (features @ sketch)
+    basis, _ = np.linalg.qr(sketch.astype(np.float64))
+    small = np.asarray(features @ basis.astype(features.dtype), dtype=np.float64)
+    _, turned = np.linalg.eigh(small.T @ small)
+    return _signed(basis @ turned[:, ::-1][:, :size])
+
+
+def _signed(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Columns with their largest entry positive: the sign is free, and would hang on the linear-algebra library."""
+    return vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
 
 
 class _HeldOut:
@@ -235,7 +202,7 @@ class _HeldOut:
         others = self._rows[np.flatnonzero(outside)]
         head = None
         for cost in costs:  # ascending: each starts from the last one's weights
-            head = _Solver(cost=cost, classes=len(present)).fit(rows, targets, rounds=ROUNDS // 2, start=head)
+            head = fit_logistic(rows, targets, classes=len(present), cost=cost, rounds=ROUNDS // 2, start=head)
             scores = others @ head.weights + head.bias
             # A class the fold has not met scores as low as the least likely one it has.
             logits = np.repeat(scores.min(axis=1, keepdims=True), self._classes, axis=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TRAINING = (
-    "train.py", "inference.py", "committee.py", "examples.py", "fit.py", "heads.py", "image_model.py", "source.py",
+    "train.py", "inference.py", "committee.py", "examples.py", "fit.py", "heads.py", "image_model.py", "logistic.py", "source.py",
     "text_model.py", "vendored.py",
 )  # fmt: skip
 SERVING = ("inference.py", "vendored.py")

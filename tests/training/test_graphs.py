@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from committee import Committee, Head
+from committee import Committee
 from image_model import Extractor, is_colour, learn_filters, working_side
 from image_model import build_graph as image_graph
+from logistic import Head
 from text_model import Vocabulary, beginnings, words
 from text_model import build_graph as text_graph
 
