@@ -64,7 +64,7 @@ def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0) -> str:
     """Name of the model that this dataset and these settings give.
 
     >>> model_id("d1", seed=0, members=4)
-    'm1be4d5ffe9f2e00ae5f'
+    'm42ee0d9ff9edec85b28'
     """
     return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt})
 
