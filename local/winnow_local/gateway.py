@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from botocore import xform_name
 from botocore.awsrequest import AWSResponse
 from moto import backend_index, backends
 from moto.core.base_backend import BackendDict
@@ -58,11 +59,11 @@ class Faults:
         self._twists: list[_Twist] = []
 
     def fail_next(self, service: str, operation: str, times: int = 1, *, reply_lost: bool = False) -> None:
-        """The next attempts at `s3`, `PutObject` answer 503, before they act or (reply_lost) after they acted.
+        """The next attempts at `s3`, `put_object` answer 503, before they act or (reply_lost) after they acted.
 
         botocore retries: more than its four attempts have to fail before the caller sees one.
         """
-        self._failures.append(_Failure(service, operation, times, reply_lost))
+        self._failures.append(_Failure(service, xform_name(operation), times, reply_lost))
 
     def drop(self, picks: Callable[[dict[str, Any]], bool] = lambda _: True, *, times: int = 1) -> None:
         """The next events that `picks` picks never arrive."""
@@ -82,13 +83,14 @@ class Faults:
 
     def ordered(self, service: str, operation: str) -> bool:
         """Whether a failure is ordered for the next attempt."""
-        wanted = (service, operation)
+        wanted = (service, xform_name(operation))
         return any(failure.times > 0 and (failure.service, failure.operation) == wanted for failure in self._failures)
 
     def request(self, service: str, operation: str) -> _Failure | None:
         """The failure ordered for this attempt, used up by asking."""
+        wanted = (service, xform_name(operation))
         for failure in self._failures:
-            if (failure.service, failure.operation) == (service, operation) and failure.times > 0:
+            if (failure.service, failure.operation) == wanted and failure.times > 0:
                 failure.times -= 1
                 return failure
         return None

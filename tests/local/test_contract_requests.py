@@ -88,7 +88,7 @@ def test_a_failed_attempt_is_retried_without_real_waiting_and_acts_once(empty: L
 
 def test_a_lost_reply_acts_twice(empty: LocalCloud) -> None:
     url = empty.client("sqs").create_queue(QueueName="q")["QueueUrl"]
-    empty.faults.fail_next("sqs", "SendMessage", reply_lost=True)
+    empty.faults.fail_next("sqs", "send_message", reply_lost=True)
 
     empty.client("sqs").send_message(QueueUrl=url, MessageBody="x")
 
