@@ -39,13 +39,14 @@ def status(ports: Ports) -> dict[str, Any]:
     head, _ = pointers.head(ports.data)
     serving = ports.serving.state() if ports.serving.enabled() else None
     batches = sorted(ports.table.query("BATCH"), key=lambda item: int(item["number"]))
-    checks = accounting.check_invariants(ports)
+    ledger = accounting.account(ports)
+    checks = accounting.check_invariants(ports, ledger=ledger)
     return {
         "stack": ports.stack,
         "champion": champion.__dict__,
         "dataset": head,
         "endpoint": None if serving is None else {"status": serving.status, "model": serving.model},
-        "totals": accounting.account(ports).to_json(),
+        "totals": ledger.to_json(),
         "budget_usd": {"committed": str(committed(ports)), "total": str(ports.loop.budget.total_usd)},
         "batches": [
             {"batch": item["sk"], **{name: item[name] for name in ("number", "kind", "status", "size", "created_at")}}

@@ -42,7 +42,8 @@ def story(ports: Ports, run: Run, *, title: str, seed: int, now: float, real_sec
     gates = sorted(_reports(ports, "gate"), key=lambda report: str(report["created_at"]))
     deployments = {str(report["model"]): report for report in _reports(ports, "deployment")}
     rounds = _rounds(families, versions, gates, deployments, run)
-    checks = accounting.check_invariants(ports)
+    ledger = accounting.account(ports)
+    checks = accounting.check_invariants(ports, ledger=ledger)
     promoted = [
         next(gate for gate in gates if gate["model"] == model)
         for model in sorted(
@@ -52,7 +53,7 @@ def story(ports: Ports, run: Run, *, title: str, seed: int, now: float, real_sec
     ]
     return Story(
         title=title, kind=ports.loop.task.kind, classes=ports.loop.task.classes, seed=seed, days=days(now - run.start),
-        rounds=tuple(rounds), totals=accounting.account(ports).to_json(),
+        rounds=tuple(rounds), totals=ledger.to_json(),
         invariants={name: check.ok for name, check in checks.items()},
         violations=tuple(f"{name}: {check.detail}" for name, check in checks.items() if not check.ok),
         asked=tuple(_asked(families, ports)), log=tuple(run.log), deployments=tuple(_deployments(deployments, rounds, run)),

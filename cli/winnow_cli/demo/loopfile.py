@@ -9,6 +9,10 @@ from winnow.loop import Loop, parse, to_yaml
 from winnow_cli.demo.data import DemoData
 
 WORKERS_PER_ITEM = 3
+TASK_SECONDS = 28_800
+"""Time for one item. Annotators of a demo have other work too, and experts look once or twice a day."""
+EVALUATION_SHARE, EVALUATION_ROUNDS = 0.75, 3
+"""The first rounds go mostly to evaluation: before that set is complete, no round may decide much, nor be poisoned."""
 SPARE_ROUNDS = 3
 """Rounds the budget covers beyond those asked for, so that disputes and repeats fit."""
 
@@ -17,14 +21,13 @@ def batch_size(data: DemoData, *, asked: int | None = None) -> int:
     """Records in a batch: enough that a round can teach every class something, at most a fifth of the pool."""
     if asked is not None:
         return asked
-    wanted = max(80, 4 * len(data.classes))
+    wanted = max(100, 4 * len(data.classes))
     return max(10, min(wanted, len(data.samples) // 5))
 
 
 def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int) -> Loop:
     """A loop for `rounds` batches of `batch` records on this data."""
-    pool = len(data.samples)
-    evaluation = max(20, min(round(1.25 * batch), 400, pool // 6))
+    evaluation = max(20, min(round(EVALUATION_ROUNDS * EVALUATION_SHARE * batch), 400, len(data.samples) // 8))
     price, expert = Decimal("0.08"), Decimal("0.50")
     budget = (rounds + SPARE_ROUNDS) * batch * (WORKERS_PER_ITEM * price + expert / 2)
     body = {
@@ -36,8 +39,8 @@ def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int) -> Loop:
             "strategy": "margin", "selector": "margin_kmeans", "cold_start": "kmeans",
             "candidates_per_object": min(20_000, max(1000, 10 * batch)),
             "arms": {
-                "control": 0.3, "rare": 0.05 if data.rare else 0.0, "evaluation_target": evaluation,
-                "evaluation_share": 0.6,
+                "control": 0.15, "rare": 0.05 if data.rare else 0.0, "evaluation_target": evaluation,
+                "evaluation_share": EVALUATION_SHARE,
             },
         },
         "batches": {"size": batch, "min_size": min(10, batch)},
@@ -45,9 +48,10 @@ def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int) -> Loop:
             "total_usd": str(math.ceil(budget)), "price_per_answer_usd": str(price),
             "expert_price_per_answer_usd": str(expert),
         },
+        "labeling": {"task_seconds": TASK_SECONDS},
         "quality": {"workers_per_item": WORKERS_PER_ITEM, "consensus": "majority", "min_confidence": 0.6},
         "training": {"min_labels": 10, "min_new_labels": max(2, batch // 8), "members": 4, "seed": seed},
-        "gate": {"min_records": min(50, max(10, evaluation // 2)), "planned_looks": max(8, rounds + 2)},
+        "gate": {"min_records": min(50, max(10, evaluation // 2)), "planned_looks": rounds + 2},
         "rollout": {"canary_percent": 50, "bake_minutes": 30, "termination_minutes": 5, "max_quality_drop": 0.2},
     }  # fmt: skip
     return parse(to_yaml(Loop.model_validate(body)))

@@ -35,7 +35,7 @@ def annotators(classes: int, *, rng: np.random.Generator) -> list[Annotator]:
             row = (1 - accuracy) * slips
             row[true] = accuracy
             rows.append(tuple(float(share) for share in row / row.sum()))
-        pace = float(rng.uniform(15, 60))
+        pace = float(rng.uniform(120, 900))
         people.append(Annotator(f"annotator-{number + 1}", tuple(rows), seconds_per_item=pace, availability=0.8))
     return people
 
@@ -43,7 +43,9 @@ def annotators(classes: int, *, rng: np.random.Generator) -> list[Annotator]:
 def experts(classes: int) -> list[Annotator]:
     """People who settle disputes: nearly always right, and slow."""
     return [
-        Annotator.skilled(f"expert-{number + 1}", accuracy=EXPERT_ACCURACY, classes=classes, seconds_per_item=120.0)
+        Annotator.skilled(
+            f"expert-{number + 1}", accuracy=EXPERT_ACCURACY, classes=classes, seconds_per_item=7200.0, spread=0.2
+        )
         for number in range(EXPERTS)
     ]
 

@@ -1,0 +1,165 @@
+"""Commands other than the demo, against moto's plain AWS."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from winnow_cli.main import main
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield
+
+
+def bucket(kind: str) -> str:
+    name = f"winnow-{kind}-{ACCOUNT}-{REGION}"
+    boto3.client("s3", region_name=REGION).create_bucket(Bucket=name)
+    return name
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; from winnow_cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'boto3', 'numpy', 'pydantic', 'moto', 'sklearn', 'PIL', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "run weeks of the loop in a minute" in done.stdout
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+def test_config_check_accepts_a_valid_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "loop.yaml"
+    file.write_text("task: {kind: image, classes: [cat, dog]}\nbatches: {size: 50}\n", encoding="utf-8")
+
+    assert main(["config", "check", str(file)]) == 0
+    assert "image, 2 classes, batches of 50, budget $1000" in capsys.readouterr().out
+
+
+def test_config_check_names_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "loop.yaml"
+    file.write_text("batches: {sise: 3}\nacquisition: {strategy: magic}\n", encoding="utf-8")
+
+    assert main(["config", "check", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "batches.sise: unknown field; known here: max_open, min_size, size" in said
+    assert "strategy 'magic' is unknown; choose one of" in said
+
+
+def test_config_check_of_a_missing_file_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml: No such file or directory" in capsys.readouterr().err
+
+
+def test_config_explain_shows_the_fields_under_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "explain", "batches"]) == 0
+    said = capsys.readouterr().out
+    assert "batches.size = 100" in said
+    assert "gate." not in said
+
+
+def test_config_explain_of_an_unknown_path_lists_the_sections(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "explain", "batch"]) == 2
+    assert "its sections are acquisition, batches, budget" in capsys.readouterr().err
+
+
+def test_config_push_writes_where_functions_read(aws: None, tmp_path: Path) -> None:
+    name, file = bucket("data"), tmp_path / "loop.yaml"
+    file.write_text("batches: {size: 50}\n", encoding="utf-8")
+
+    assert main(["config", "push", str(file)]) == 0
+
+    stored = boto3.client("s3", region_name=REGION).get_object(Bucket=name, Key="config/loop.yaml")["Body"].read()
+    assert stored == b"batches: {size: 50}\n"
+
+
+def test_config_push_refuses_before_it_writes(aws: None, tmp_path: Path) -> None:
+    name, file = bucket("data"), tmp_path / "loop.yaml"
+    file.write_text("batches: {size: 0}\n", encoding="utf-8")
+
+    assert main(["config", "push", str(file)]) == 2
+
+    assert boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=name)["KeyCount"] == 0
+
+
+def test_put_drops_files_and_folders(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = bucket("pool")
+    (tmp_path / "set" / "deep").mkdir(parents=True)
+    (tmp_path / "a.txt").write_bytes(b"one\n")
+    (tmp_path / "set" / "deep" / "b.txt").write_bytes(b"two\n")
+
+    assert main(["put", str(tmp_path / "a.txt"), str(tmp_path / "set"), "--prefix", "new/"]) == 0
+
+    keys = [item["Key"] for item in boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=name)["Contents"]]
+    assert keys == ["new/a.txt", "new/deep/b.txt"]
+    assert "2 objects dropped into s3://winnow-pool-" in capsys.readouterr().out
+
+
+def test_put_names_what_is_missing(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\n")
+
+    assert main(["put", str(tmp_path / "none.txt")]) == 2
+    assert main(["put", str(tmp_path / "a.txt")]) == 2
+
+    said = capsys.readouterr().err
+    assert "none.txt: there is no such file or folder" in said
+    assert "NoSuchBucket" in said
+    assert "is the stack deployed in this account and region?" in said
+
+
+def test_select_of_a_stack_that_is_not_there_says_so(aws: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", "--stack", "other"]) == 2
+    assert "function other-select_batch" in capsys.readouterr().err
+
+
+def test_a_local_cloud_that_is_down_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    assert main(["select"]) == 2
+    assert "is the local cloud at http://127.0.0.1:9 up? (winnow local up)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--label", "y"], "--label goes with --data"),
+        (["demo", "--data", "x.jsonl"], "--data needs --label"),
+        (["demo", "--data", "/nowhere/x.jsonl", "--label", "y"], "there is no such file or folder"),
+    ],
+)
+def test_a_demo_that_is_asked_wrongly_says_what_is_missing(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
