@@ -60,7 +60,18 @@ def test_too_little_news_since_the_champion_is_skipped() -> None:
 
     outcome = plan_training(REQUEST, ports)
 
-    assert outcome.body["reason"].startswith("1 train labels more than the champion")
+    assert outcome.body["reason"].startswith("1 new train labels since the last challenger")
+
+
+def test_too_little_news_since_a_challenger_that_was_judged_is_skipped() -> None:
+    ports = world("nnppn")
+    commit(ports, "d0", train=lines("t", ["negative", "negative", "positive", "positive"]), head=False)
+    ports.table.put("LOOK", "000001", {"model": "m0", "dataset": "d0", "number": 1})
+
+    outcome = plan_training(REQUEST, ports)
+
+    assert outcome.body["decision"] == "skip"
+    assert outcome.body["reason"].startswith("1 new train labels since the last challenger")
 
 
 def test_the_same_run_twice_orders_one_training() -> None:

@@ -115,14 +115,24 @@ def _not_worth_it(train: Sequence[Mapping[str, Any]], ports: Ports) -> str | Non
     classes = Counter(line["label"] for line in train)
     if len(classes) < 2:
         return f"every train label is {next(iter(classes))!r}; a classifier needs two classes"
-    champion, _ = pointers.champion(ports)
-    known = labeled.load(ports.data, champion.dataset).counts["train"] if champion.dataset else 0
-    if len(train) - known < policy.min_new_labels:
+    judged = _last_judged(ports)
+    known = {line["id"] for line in labeled.part(ports.data, labeled.load(ports.data, judged), "train")} if judged else set()
+    new = sum(line["id"] not in known for line in train)
+    if new < policy.min_new_labels:
         return (
-            f"{len(train) - known} train labels more than the champion was trained on, "
+            f"{new} new train labels since the last challenger, "
             f"training.min_new_labels asks for {policy.min_new_labels}"
         )
     return None
+
+
+def _last_judged(ports: Ports) -> str | None:
+    """The dataset of the newest challenger the gate looked at, else the champion's.
+
+    A few labels more than that teach little, and another look at the evaluation set would be spent on them.
+    """
+    looks = ports.table.query("LOOK")
+    return looks[-1]["dataset"] if looks else pointers.champion(ports)[0].dataset
 
 
 def _settled(model: str, ports: Ports) -> str | None:
