@@ -6,6 +6,7 @@ import base64
 import binascii
 import csv
 import gzip
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 Payload = str | bytes | npt.NDArray[np.uint8]
 
+_TABLES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".csv.gz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _ID_FIELDS = ("file", "filename", "image", "path", "id")
 _LABEL_FIELDS = ("class_name", "label", "class")
@@ -58,9 +60,9 @@ def read_channel(folder: Path, *, kind: str) -> list[Example]:
 
 
 def read_people(path: Path, *, kind: str, label: str | None, text: str, part: str) -> list[Example]:
-    """Examples from JSON Lines, a folder or an .npz; `part` is `train` or `test`. Raises `ValueError` with the remedy.
+    """Examples from JSON Lines, CSV, a folder or an .npz; `part` is `train` or `test`. `ValueError` names the remedy.
 
-    Text: {text, label} lines, plain or gzip, one file or a folder of them. Images: a folder with one sub-folder a
+    Text: {text, label} lines or columns, plain or gzip, one file or a folder of them. Images: a folder with one sub-folder a
     class, a folder with labels.csv (file, label), JSON Lines with base64, or an .npz with x_train, y_train, x_test,
     y_test.
     """
@@ -73,23 +75,31 @@ def read_people(path: Path, *, kind: str, label: str | None, text: str, part: st
         return _read_table(table, label=label) if table.is_file() else _read_folders(path)
     files = [path]
     if path.is_dir():
-        files = sorted(item for item in path.iterdir() if item.name.endswith((".jsonl", ".jsonl.gz", ".json")))
+        files = sorted(item for item in path.iterdir() if item.name.endswith(_TABLES))
     examples = []
     for file in files:
-        for number, row in _json_lines(file):
+        for number, row in _comma_lines(file) if ".csv" in file.suffixes else _json_lines(file):
             name = f"{file.name}:{number}"
             if (label or "label") not in row:
                 raise ValueError(f"{name} has no field {label or 'label'!r}; name the label's field with --label")
             payload = _payload(row, kind=kind, text_field=text)
             examples.append(Example(id=name, payload=payload, label=str(row[label or "label"]), cluster=name))
     if not examples:
-        raise ValueError(f"{path} holds no examples: give .jsonl, .jsonl.gz, .npz or a folder of images")
+        raise ValueError(f"{path} holds no examples: give .jsonl, .csv (or .gz), .npz or a folder of images")
     return examples
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _text_of(path: Path) -> str:
     data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+
+
+def _comma_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield from enumerate(csv.DictReader(io.StringIO(_text_of(path), newline="")), start=1)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    text = _text_of(path)
     # Not splitlines(): a text may hold characters that it takes for line ends.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -122,13 +132,23 @@ def _read_arrays(path: Path, *, part: str) -> list[Example]:
             raise ValueError(f"{path} lacks x_{part} or y_{part}; it holds {', '.join(arrays.files)}")
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"].ravel()
         names = arrays.get("class_names")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise ValueError(f"x_{part} is {images.dtype} {images.shape}; give uint8 (n, H, W) or (n, H, W, 1 or 3)")
+    images = _as_pixels(images, name=f"x_{part}")
     texts = [str(names[value]) if names is not None else str(value) for value in labels.tolist()]
     ids = [f"{part}-{number:07d}" for number in range(len(images))]
     return [
         Example(id=i, payload=image, label=text, cluster=i) for i, image, text in zip(ids, images, texts, strict=True)
     ]
+
+
+def _as_pixels(images: npt.NDArray[Any], *, name: str) -> npt.NDArray[np.uint8]:
+    """uint8 (n, H, W) or (n, H, W, 1 or 3); floats in 0..1 or 0..255 are scaled, planes first become planes last."""
+    if images.dtype.kind == "f" and images.size and 0.0 <= images.min() <= images.max() <= 255.0:
+        images = np.rint(images * (255.0 if images.max() <= 1.0 else 1.0)).astype(np.uint8)
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+        raise ValueError(f"{name} is {images.dtype} {images.shape}; give uint8 (n, H, W) or (n, H, W, 1 or 3)")
+    return images
 
 
 def _read_table(table: Path, *, label: str | None) -> list[Example]:

@@ -28,6 +28,8 @@ SMALL_UP_TO = 40
 ORIENTATIONS = 8
 CELLS = 8
 PATCH, STRIDE, FILTERS, GRID = 6, 2, 96, 4
+COLOUR_GRID, COLOUR_LEVELS = 16, 4
+_COLOUR_WEIGHT = 0.15  # a third costs as much where colour means nothing as it brings where it means much
 _THRESHOLD = 0.5
 _CONTRAST_FLOOR = 1e-3
 _WHITENING_FLOOR = 0.1
@@ -73,7 +75,7 @@ class Extractor:
     ) -> tuple[Extractor, npt.NDArray[np.float32]]:
         """Learn from `count` images that `read` makes; returns the extractor and the images' features (n, D).
 
-        Features are centred, and each of the two groups (gradients with pixels, patches) has mean square length 1/2.
+        Features are centred and have mean square length 1, shared between gradients with pixels, colours and patches.
         """
         side, _, channels = shape
         chosen = np.sort(rng.permutation(count)[:_PATCH_IMAGES])
@@ -82,10 +84,9 @@ class Extractor:
         shift = raw.mean(axis=0)
         raw -= shift
         energy = np.einsum("ij,ij->j", raw, raw, dtype=np.float64) / len(raw)
-        patches = len(filters) * 2 * GRID * GRID
         scale = np.empty(raw.shape[1], np.float32)
-        for group in (slice(None, -patches), slice(-patches, None)):
-            scale[group] = np.sqrt(0.5 / max(float(energy[group].sum()), 1e-6))
+        for group, share in _shares(raw.shape[1], channels=channels):
+            scale[group] = np.sqrt(share / max(float(energy[group].sum()), 1e-6))
         raw *= scale
         return cls(side, channels, filters, shift, scale), raw
 
@@ -100,6 +101,15 @@ class Extractor:
         return np.concatenate(
             [session.run(None, {"image": read(start, min(start + _BATCH, count))})[0] for start in starts]
         )
+
+
+def _shares(width: int, *, channels: int) -> list[tuple[slice, float]]:
+    """Columns of gradients with pixels, of colours (when there are any) and of patches, and each group's share."""
+    patches = width - 2 * FILTERS * GRID * GRID
+    colours = patches - (4 * COLOUR_LEVELS**3 if channels == 3 else 0)
+    colour_share = _COLOUR_WEIGHT if channels == 3 else 0.0
+    rest = (1.0 - colour_share) / 2.0
+    return [(slice(0, colours), rest), (slice(colours, patches), colour_share), (slice(patches, width), rest)]
 
 
 def build_graph(extractor: Extractor, committee: Committee) -> bytes:
@@ -124,7 +134,8 @@ def add_features(graph: GraphBuilder, image: str, extractor: Extractor) -> str:
     # Colour needs three numbers a place, so its places are fewer.
     window = extractor.side // (8 if extractor.channels == 3 else 16)
     pixels = graph.op("AveragePool", planes, kernel_shape=[window, window], strides=[window, window])
-    parts = [cells, energy, pixels, *_patches(graph, planes, extractor)]
+    colours = [_colours(graph, planes, side=extractor.side)] if extractor.channels == 3 else []
+    parts = [cells, energy, pixels, *colours, *_patches(graph, planes, extractor)]
     return graph.op("Concat", *(graph.op("Flatten", part, axis=1) for part in parts), axis=1)
 
 
@@ -158,6 +169,31 @@ def add_gradients(graph: GraphBuilder, grey: str, *, side: int, cells: int) -> t
     normal = graph.op("Sqrt", graph.op("Div", cell, graph.op("Sqrt", _plus(graph, around, 1e-4))))
     strength = graph.op("Mul", graph.op("Sqrt", _plus(graph, energy, 1e-8)), graph.constant(np.float32(4)))
     return normal, strength
+
+
+def _colours(graph: GraphBuilder, planes: str, *, side: int) -> str:
+    """How much of each quarter has each of 64 colours (n, 64, 2, 2): square roots of shares, whatever the place.
+
+    A pixel is split between the two nearest of four levels in every channel, so that no light change crosses an edge.
+    """
+    window = side // COLOUR_GRID
+    small = graph.op("AveragePool", planes, kernel_shape=[window, window], strides=[window, window])
+    pixels = COLOUR_GRID * COLOUR_GRID
+    scaled = graph.op("Mul", small, graph.constant(np.float32(COLOUR_LEVELS - 1)))
+    columns = graph.op("Reshape", scaled, graph.constant(np.array([-1, 3, 1, pixels])))
+    levels = graph.constant(np.arange(COLOUR_LEVELS, dtype=np.float32).reshape(1, 1, COLOUR_LEVELS, 1))
+    one = graph.constant(np.float32(1))
+    near = graph.op("Relu", graph.op("Sub", one, graph.op("Abs", graph.op("Sub", columns, levels))))
+    channels = graph.ops("Split", near, outputs=3, axis=1, num_outputs=3)
+    shapes = [(-1, COLOUR_LEVELS, 1, 1, pixels), (-1, 1, COLOUR_LEVELS, 1, pixels), (-1, 1, 1, COLOUR_LEVELS, pixels)]
+    red, green, blue = (
+        graph.op("Reshape", channel, graph.constant(np.array(shape)))
+        for channel, shape in zip(channels, shapes, strict=True)
+    )
+    bins = graph.op("Mul", graph.op("Mul", red, green), blue)
+    maps = graph.op("Reshape", bins, graph.constant(np.array([-1, COLOUR_LEVELS**3, COLOUR_GRID, COLOUR_GRID])))
+    half = COLOUR_GRID // 2
+    return graph.op("Sqrt", graph.op("AveragePool", maps, kernel_shape=[half, half], strides=[half, half]))
 
 
 def _patches(graph: GraphBuilder, planes: str, extractor: Extractor) -> list[str]:

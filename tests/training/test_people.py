@@ -40,6 +40,36 @@ def test_json_lines_plain_packed_and_in_a_folder(tmp_path: Path) -> None:
     assert len({item.id for item in both}) == 4
 
 
+def test_comma_separated_texts(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('text,label\n"a, b\nc",yes\n')
+
+    examples = read_people(tmp_path / "x.csv", kind="text", label=None, text="text", part="train")
+
+    assert [(item.payload, item.label) for item in examples] == [("a, b\nc", "yes")]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.full((1, 3, 5, 6), 51, np.uint8), np.full((1, 5, 6, 3), 0.2, np.float32), np.full((1, 5, 6, 3), 51.0)],
+)
+def test_arrays_of_other_layouts_become_pixels(tmp_path: Path, images: np.ndarray) -> None:
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=np.array([0]))
+
+    payload = read_people(tmp_path / "x.npz", kind="image", label=None, text="text", part="train")[0].payload
+
+    assert isinstance(payload, np.ndarray)
+    assert (payload.shape, payload.dtype, payload.max()) == ((5, 6, 3), np.uint8, 51)
+
+
+def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x_train=np.zeros((2, 9), np.uint8), y_train=np.array([0, 1]))
+
+    with pytest.raises(ValueError, match=r"x_train is uint8 \(2, 9\)"):
+        read_people(tmp_path / "x.npz", kind="image", label=None, text="text", part="train")
+    with pytest.raises(ValueError, match="lacks x_test or y_test"):
+        read_people(tmp_path / "x.npz", kind="image", label=None, text="text", part="test")
+
+
 def test_images_in_a_folder_a_class(tmp_path: Path) -> None:
     for label, level in (("dark", 10), ("light", 250)):
         (tmp_path / label).mkdir()

@@ -26,7 +26,7 @@ MAX_BATCH_CHARS = 32_768
 
 
 class OnnxModel:
-    """A loaded model package. Not for several threads at once with one instance's `predict` and different batches."""
+    """A loaded model package; safe to use from several threads."""
 
     def __init__(self, card: ModelCard, model: bytes, *, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
