@@ -150,6 +150,18 @@ def test_a_lost_s3_event_is_brought_home(stack: Stack) -> None:
     assert account(stack.ports()).waiting == 0
 
 
+def test_a_late_event_of_an_older_version_does_not_undo_what_reconcile_brought_home(stack: Stack) -> None:
+    (old, new), oids, texts = two_versions(stack, "late.jsonl", seed=600)
+    stack.cloud.advance(hours=3)
+    assert {record["text"] for record in stack.lines(f"{layout.RECORDS}{oids[1]}/")} == set(texts)
+
+    send(stack, [old, new, old])
+    settle(stack)
+
+    assert_only_the_newest_is_scored(stack, oids, texts)
+    assert [row["status"] for row in stack.lines(layout.occurrences(oids[0]))] == ["superseded"] * 12
+
+
 def test_a_lost_event_of_a_records_artifact_is_brought_home(stack: Stack) -> None:
     lost = list[dict[str, Any]]()
 
@@ -176,7 +188,7 @@ def test_after_all_of_it_the_ledger_balances(stack: Stack) -> None:
     ledger = account(stack.ports())
 
     assert ledger.lost == ledger.waiting == ledger.dead_lettered == ledger.quarantined == 0
-    assert ledger.arrived == 5 * 24 + 2 * 5
+    assert ledger.arrived == 6 * 24 + 2 * 5
     assert {name for name, verdict in check_invariants(stack.ports(), ledger=ledger).items() if not verdict.ok} == set()
     assert stack.errors() == []
     assert stack.dead_letters() == {}

@@ -183,6 +183,23 @@ def test_an_object_found_without_its_event_is_the_newest_when_the_bucket_says_so
     assert later["accepted"] == 1
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_late_event_does_not_undo_an_object_found_without_its_own(known):
+    ports = world()
+    if known:
+        ingest(ports, ports.pool.drop("a.jsonl", jsonl("first")))
+    late = ports.pool.drop("a.jsonl", jsonl("late"))
+    lost = ports.pool.drop("a.jsonl", jsonl("newest"))
+    ingest(ports, replace(lost, sequencer=""))
+
+    assert ingest(ports, late)["superseded"] == 1
+
+    superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    assert layout.object_id(lost) not in superseded
+    assert [record["text"] for record in records_of(ports, layout.object_id(lost))] == ["newest"]
+    assert ingest(ports, ports.pool.drop("a.jsonl", jsonl("after all")))["accepted"] == 1
+
+
 def test_every_fault_ends_in_the_same_world():
     def build():
         ports = world()

@@ -108,28 +108,27 @@ def _occurrences(drafts: Sequence[_Draft], status: str) -> list[Occurrence]:
 def _claim_version(item: PoolObject, oid: str, ports: Ports) -> tuple[bool, list[str]]:
     """Whether this is the newest version of its key, and the ids of the versions it supersedes.
 
-    An object found by reconcile carries no sequencer; it counts as newest when the bucket still says so.
+    An object found by reconcile carries no sequencer, so its claim is `unordered`: beside it the bucket says what is newest.
     """
     pk = f"OBJECT#{digest({'bucket': item.bucket, 'key': item.key})}"
     for _ in range(5):
         known = ports.table.get(pk, "VERSION")
         older: list[str] = list(known.get("older", ())) if known else []
-        if known is not None and known["oid"] == oid:
-            return True, older
-        sequencer = item.sequencer
         if known is not None:
-            if not sequencer:
+            if known["oid"] == oid:
+                return True, older
+            if not item.sequencer or known.get("unordered"):
                 current = ports.pool.current(item.key)
-                if current is None or current.version != item.version:
-                    return False, []
-                sequencer = known["sequencer"] + "1"
-            if not replace(item, sequencer=sequencer).is_newer_than(known["sequencer"]):
+                newest = current is not None and current.version == item.version
+            else:
+                newest = item.is_newer_than(known["sequencer"])
+            if not newest:
                 return False, []
             older = [*older, known["oid"]]
             ports.table.put("SUPERSEDED", known["oid"], {"by": oid, "at": ports.clock.now().isoformat()})
         claim = {
             "key": item.key, "bucket": item.bucket, "oid": oid, "version": item.version,
-            "sequencer": sequencer or "0", "older": older,
+            "sequencer": item.sequencer, "unordered": not item.sequencer, "older": older,
         }  # fmt: skip
         try:
             ports.table.replace(pk, "VERSION", claim, expected=None if known is None else {"oid": known["oid"]})
