@@ -177,7 +177,8 @@ def _write_failure(message: str) -> None:
         output = str(Path(os.environ["SM_OUTPUT_DATA_DIR"]).parent)
     if output is not None:
         Path(output).mkdir(parents=True, exist_ok=True)
-        (Path(output) / "failure").write_text(message[:_FAILURE_LENGTH], encoding="utf-8")
+        # The toolkit keeps a file it finds and adds its own line behind.
+        (Path(output) / "failure").write_text(message[: _FAILURE_LENGTH - 1] + "\n", encoding="utf-8")
 
 
 def _environment(name: str) -> str:
