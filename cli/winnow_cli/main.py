@@ -97,7 +97,7 @@ def _local(commands: Commands) -> None:
     local = commands.add_parser("local", help="the local cloud", description="An AWS account on this machine.")
     actions = local.add_subparsers(title="actions", metavar="ACTION", required=True)
     up = actions.add_parser("up", help="start it, deploy the template and serve any AWS client")
-    up.add_argument("--port", type=int, default=5055, help="port on 127.0.0.1 (default: %(default)s)")
+    up.add_argument("--port", type=int, default=4566, help="port on 127.0.0.1 (default: %(default)s)")
     up.add_argument("--speed", type=float, default=60.0, help="virtual seconds a real second (default: %(default)s)")
     up.add_argument(
         "--workers",

@@ -194,6 +194,23 @@ def test_a_batch_whose_challenger_was_rejected_is_held_out_and_may_be_asked_agai
     assert {item["batch"] for item in reservations(ports).values()} == {good}
 
 
+def test_a_batch_of_a_challenger_that_passed_is_no_suspect_though_its_rollout_failed():
+    ports = ready()
+    passed = labeled(ports)
+    ports.table.put("LOOK", "0001", {"model": "m-good", "dataset": collect_labels(passed, ports).body["dataset"]})
+    report = {"model": "m-good", "dataset": ports.table.query("LOOK")[0]["dataset"], "verdict": "promote", "reasons": []}
+    ports.data.objects[layout.gate_report("m-good")] = json.dumps({**report, "champion": "bootstrap-text"}).encode()
+    poisoned = labeled(ports)
+    second = collect_labels(poisoned, ports).body["dataset"]
+    ports.table.put("LOOK", "0002", {"model": "m-bad", "dataset": second})
+    report = {"model": "m-bad", "dataset": second, "verdict": "reject", "reasons": ["worse"], "champion": "bootstrap-text"}
+    ports.data.objects[layout.gate_report("m-bad")] = json.dumps(report).encode()
+
+    third = collect_labels(labeled(ports), ports).body["dataset"]
+
+    assert [entry["batch"] for entry in ports.data.json(layout.dataset(third))["held_out"]] == [poisoned]
+
+
 def test_a_look_without_a_report_yet_holds_nothing_out():
     ports = ready()
     first = labeled(ports)

@@ -122,8 +122,12 @@ def _rounds(
 
 
 def _decisive(mine: Sequence[JsonDict], deployments: Mapping[str, JsonDict]) -> JsonDict | None:
-    """The gate report that a round is remembered for: a rejection or a rollout before one that decided nothing."""
-    for wanted in (lambda one: one["verdict"] == "reject", lambda one: one["model"] in deployments):
+    """The gate report that a round is remembered for: a rejection or a rollback before a promotion before the rest."""
+
+    def failed(one: JsonDict) -> bool:
+        return one["model"] in deployments and deployments[one["model"]]["status"] != "PROMOTED"
+
+    for wanted in (lambda one: one["verdict"] == "reject", failed, lambda one: one["model"] in deployments):
         found = [one for one in mine if wanted(one)]
         if found:
             return found[-1]

@@ -31,6 +31,9 @@ class Line:
 
 WIDTH, HEIGHT = 460.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 16.0, 14.0, 42.0
+LEAST_BAR = 20.0
+"""Pixels; a batch of labels takes hours, of days that are wide."""
+GATE_MARKS = {"promote": ("good", "\u2713"), "reject": ("bad", "\u2715"), "inconclusive": ("plain", "?")}
 NUDGE = 3.0
 """Pixels by which series stand apart, so that intervals at one x do not cover each other."""
 
@@ -108,9 +111,7 @@ def timeline(
         parts.append(_bar(x(one.started_day), x(one.ended_day), top("labeling") + 8, style, str(one.number), hint))
     for happening in log:
         if happening.kind == "gate" and happening.model:
-            verdict = next((one.verdict for one in rounds if one.challenger == happening.model), "")
-            style = "bad" if verdict == "rejected" else "good"
-            mark = "\u2715" if verdict == "rejected" else "\u2713"
+            style, mark = GATE_MARKS.get(happening.verdict or "", ("plain", "?"))
             parts.append(_mark(x(happening.day), top("gate") + 19, style, mark, happening.text))
     for one in deployments:
         style = "bad" if one.outcome == "rolled back" else "good"
@@ -152,7 +153,7 @@ def _text(x: float, y: float, text: str, style: str) -> str:
 
 
 def _bar(start: float, end: float, top: float, style: str, text: str, hint: str) -> str:
-    wide = max(end - start, 4.0)
+    wide = max(end - start, LEAST_BAR)
     inside = _text(start + 6, top + 15, text, "on") if wide > 7.5 * len(text) + 10 else ""
     return (
         f'<g class="{style}"><title>{escape(hint)}</title>'

@@ -16,6 +16,8 @@ from winnow_cli.demo.story import Happening, Story
 from winnow_cli.errors import InvariantError, UsageError
 
 DIGITS_ROUNDS, OWN_ROUNDS = 7, 5
+DIGITS = 1400
+"""Of 1,640: enough for seven rounds and an evaluation set, and a demo that takes less than two minutes."""
 LEAST_SAMPLES = 60
 """With fewer there is nothing left to select from once every role has its share."""
 
@@ -80,7 +82,7 @@ def _data(given: argparse.Namespace) -> DemoData:
         for option in ("label", "kind", "text"):
             if getattr(given, option) is not None:
                 raise UsageError(f"--{option} goes with --data: name the file or folder with your own data")
-        return digits(rng=np.random.default_rng(given.seed))
+        return digits(rng=np.random.default_rng(given.seed), size=DIGITS)
     if given.label is None:
         raise UsageError(
             "--data needs --label: the field or labels.csv column with the class, or 'folder' for sub-folders"

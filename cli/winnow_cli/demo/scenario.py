@@ -33,7 +33,7 @@ FIRST_WAVE = 0.8
 """Share of the pool that is dropped on the first day; the rest arrives in the days after."""
 LATER_WAVES_DAYS = (3.0, 6.0, 9.0)
 ROWS_PER_OBJECT = 1000
-POISON_ROUND, SKEW_ROUND = 4, 5
+SKEW_ROUND, POISON_ROUND = 4, 5
 REGION, ACCOUNT = "us-east-1", LocalCloud.account
 
 Tell = Callable[[Happening], None]
@@ -65,8 +65,8 @@ class Run:
 def drills_for(rounds: int, *, poison: bool, skew: bool) -> Drills:
     """In which rounds the drills take place: late enough for a champion to be there, early enough to recover."""
     return Drills(
-        poison=min(POISON_ROUND, max(2, rounds - 1)) if poison else None,
-        skew=min(SKEW_ROUND, rounds) if skew else None,
+        skew=min(SKEW_ROUND, max(2, rounds - 1)) if skew else None,
+        poison=min(POISON_ROUND, rounds) if poison else None,
     )
 
 
@@ -95,6 +95,7 @@ class Scenario:
     ) -> None:
         self._cloud, self._data, self._rounds, self._drills, self._seed = cloud, data, rounds, drills, seed
         self._rng = np.random.default_rng(seed)
+        self._skew_over = False
         loop = loop_file(data, batch=batch, rounds=rounds, seed=seed)
         self.run = Run(loop, cloud.clock.time())
         self._said = tell
@@ -135,6 +136,9 @@ class Scenario:
             self._tell(Happening(self._day(), "drill", "spammers take the place of the crowd"))
         if number == self._drills.skew:
             self._tell(Happening(self._day(), "drill", "from now on new containers mangle what they are sent"))
+        elif self.run.skewed and not self._skew_over and self._watcher.rolled_back(self.run.skewed):
+            self._skew_over = True
+            self._tell(Happening(self._day(), "drill", "the containers are repaired"))
 
     def _round_ended(self, number: int) -> bool:
         news = self._watcher.look()
@@ -155,10 +159,10 @@ class Scenario:
             self._tell(Happening(self._day(), "drill", "the spammers are gone, the honest crowd is back"))
 
     def _skew(self, number: int) -> None:
-        """Mangle the requests of challengers of this round and later ones, until one was rolled back."""
-        if self._drills.skew is None or number < self._drills.skew or self._watcher.rolled_back(self.run.skewed):
+        """Mangle the requests of every challenger from the drill's round on, until a round ended in a rollback."""
+        if self._drills.skew is None or number < self._drills.skew or self._skew_over:
             return
-        for model in self._watcher.challengers(since_round=self._drills.skew):
+        for model in self._watcher.challengers(since_round=number):
             name = f"{self._cloud.stack}-{model}"
             if name not in self._cloud.endpoints.skew:
                 self._cloud.endpoints.skew[name] = mangled_request

@@ -85,6 +85,8 @@ class Happening:
     kind: Literal["drop", "batch", "labels", "train", "gate", "deploy", "champion", "rollback", "drill", "skip"]
     text: str
     model: str | None = None
+    verdict: str | None = None
+    """Of a gate: promote, reject or inconclusive."""
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,10 @@ class Watcher:
     def _day(self) -> float:
         return days(self._cloud.clock.time() - self._start)
 
-    def _once(self, key: str, kind: Any, text: str, *, model: str | None = None) -> None:
+    def _once(self, key: str, kind: Any, text: str, *, model: str | None = None, verdict: str | None = None) -> None:
         if key not in self._told:
             self._told.add(key)
-            self._tell(Happening(self._day(), kind, text, model))
+            self._tell(Happening(self._day(), kind, text, model, verdict))
 
     def _is_older(self, model: str, batch: dict[str, Any]) -> bool:
         """Whether the model was trained on a dataset without this batch."""
@@ -162,10 +162,11 @@ class Watcher:
 
     def _tell_gates(self) -> None:
         for model, report in self.gates.items():
-            accuracy = 100 * float(report["challenger"]["accuracy"])
+            figures = report["challenger"] or {}
+            reached = f"reaches {100 * figures['accuracy']:.1f} %" if figures else "cannot be measured"
             why = "" if report["verdict"] == "promote" else f" ({'; '.join(reasons(report))})"
-            text = f"{short(model)} reaches {accuracy:.1f} %; the gate says {report['verdict']}{why}"
-            self._once(f"gate {model}", "gate", text, model=model)
+            text = f"{short(model)} {reached}; the gate says {report['verdict']}{why}"
+            self._once(f"gate {model}", "gate", text, model=model, verdict=str(report["verdict"]))
 
     def _tell_deployments(self) -> None:
         for item in self.deployments:
@@ -179,5 +180,5 @@ class Watcher:
 
 
 def reasons(report: dict[str, Any]) -> list[str]:
-    """The sentences of a gate report's reasons."""
-    return [str(one["message"]) if isinstance(one, dict) else str(one) for one in report["reasons"]]
+    """The sentences of a gate report's reasons; what only informs is left to the report."""
+    return [str(one["message"]) for one in report["reasons"] if one["weight"] != "informs"]

@@ -10,7 +10,7 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -246,22 +246,29 @@ def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]
     """Batches whose labels made a challenger significantly worse: out of every later version, with the reason.
 
     A rejected challenger differs from the champion it was compared with by the batches it alone was trained on; until
-    somebody looks at them they are not believed.
+    somebody looks at them they are not believed. Batches of a challenger that passed are no suspects, even where its
+    rollout failed: the gate saw what they teach.
     """
     held: dict[str, str] = {entry["batch"]: entry["reason"] for entry in previous["held_out"]}
-    for look in ports.table.query("LOOK"):
-        try:
-            report = json.loads(ports.data.get(layout.gate_report(look["model"])))
-        except NotFound:
-            continue  # a gate that is still at work: its look is written first
+    reports = list(_gate_reports(ports))
+    passed = {batch for report in reports if report["verdict"] == "promote" for batch in _believed(report["dataset"], ports)}
+    for report in reports:
         if report["verdict"] != "reject":
             continue
         trained = json.loads(ports.data.get(layout.dataset(report["dataset"])))
-        before = _champion_batches(report["champion"], ports)
+        before = _champion_batches(report["champion"], ports) | passed
         for batch in trained["batches"]:
             if batch in previous["batches"] and batch not in before and batch not in held:
                 held[batch] = f"the gate rejected {report['model']}, which was trained on it: {'; '.join(_reasons(report))}"
     return [{"batch": batch, "reason": reason} for batch, reason in held.items()]
+
+
+def _gate_reports(ports: Ports) -> Iterator[dict[str, Any]]:
+    for look in ports.table.query("LOOK"):
+        try:
+            yield json.loads(ports.data.get(layout.gate_report(look["model"])))
+        except NotFound:
+            continue  # a gate that is still at work: its look is written first
 
 
 def _reasons(report: Mapping[str, Any]) -> list[str]:
@@ -273,7 +280,12 @@ def _champion_batches(model: str, ports: Ports) -> set[str]:
     if model.startswith(layout.BOOTSTRAP):
         return set()
     card = json.loads(ports.data.get(layout.model(model)))
-    dataset = json.loads(ports.data.get(layout.dataset(card["dataset"])))
+    return _believed(card["dataset"], ports)
+
+
+def _believed(version: str, ports: Ports) -> set[str]:
+    """Batches whose labels are in a dataset version."""
+    dataset = json.loads(ports.data.get(layout.dataset(version)))
     return set(dataset["batches"]) - {entry["batch"] for entry in dataset["held_out"]}
 
 

@@ -1,0 +1,58 @@
+"""`winnow local up`: an AWS account on this machine, with the template deployed into it, for any AWS client."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from winnow_cli.errors import UsageError
+
+CROWD, EXPERTS = "labelers", "experts"
+REGION = "us-east-1"
+
+
+def up(given: argparse.Namespace) -> int:
+    """Start, deploy, print how to reach it, and serve until interrupted."""
+    from winnow_local.cloud import LocalCloud
+    from winnow_local.server import Door
+
+    template = given.template or Path(__file__).resolve().parents[2] / "template.yaml"
+    if not template.is_file():
+        raise UsageError(f"{template}: there is no template; name one with --template")
+    region = given.region or REGION
+    team = f"arn:aws:sagemaker:{region}:{LocalCloud.account}:workteam/private-crowd/"
+    parameters = {"WorkteamArn": team + CROWD, "ExpertWorkteamArn": team + EXPERTS}
+    with LocalCloud(
+        template, stack=given.stack, parameters=parameters, region=region, workers=given.workers,
+        start=datetime.now(UTC), speed=given.speed,
+    ) as cloud:  # fmt: skip
+        for name in (CROWD, EXPERTS):
+            cloud.labeling.employ(name, None)
+        try:
+            door = Door(cloud, port=given.port)
+        except (OSError, SystemExit) as error:  # werkzeug ends the process when the port is taken
+            raise UsageError(f"port {given.port} is taken; choose another one with --port") from error
+        with door as url:
+            print(announcement(url, region, cloud.outputs, speed=given.speed), flush=True)
+            try:
+                cloud.clock.run(until=float("inf"))
+            except KeyboardInterrupt:
+                print("stopped; nothing is kept")
+    return 0
+
+
+def announcement(url: str, region: str, outputs: dict[str, str], *, speed: float) -> str:
+    """What to type elsewhere, and what is there."""
+    wide = max(map(len, outputs), default=0)
+    lines = [
+        f"The local cloud is up at {url}; a real second is {speed:g} virtual ones. Elsewhere:",
+        "",
+        f"  export AWS_ENDPOINT_URL={url} AWS_REGION={region} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local",
+        "  winnow put FILE...    winnow status    winnow select",
+        "",
+        *(f"{name.ljust(wide)}  {value}" for name, value in sorted(outputs.items())),
+        "",
+        "Ctrl-C ends it.",
+    ]
+    return "\n".join(lines)
