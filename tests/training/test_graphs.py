@@ -7,6 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 from committee import Committee
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from image_model import Extractor, is_colour, learn_filters, working_side
 from image_model import build_graph as image_graph
 from logistic import Head
@@ -99,6 +101,19 @@ def test_the_text_graph_computes_the_same_features_as_python() -> None:
     length = np.maximum(np.linalg.norm(position, axis=1, keepdims=True), 1e-9)
     assert out["embedding"][:, :5] == pytest.approx(position / length, abs=1e-5)
     assert out["embedding"].shape == (8, 5 + 64)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
+def test_the_graph_cuts_any_text_as_python_does(texts: list[str]) -> None:
+    cleaned = [clean_text(text) for text in texts]
+    vocabulary = Vocabulary.learn(cleaned, columns=30)
+    fit = committee(len(vocabulary.terms), classes=3, members=0)
+
+    out = run_text(text_graph(vocabulary, fit, seed=0), texts)
+
+    expected = softmax(vocabulary.features(cleaned) @ fit.main.weights + fit.main.bias, temperature=0.7)
+    assert out["probabilities"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_text_alone_gives_the_same_row_as_in_company() -> None:

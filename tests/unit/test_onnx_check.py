@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,23 @@ def test_damaged_files_are_refused_in_the_child(tmp_path: Path, data: bytes) -> 
         validate_package(tmp_path, seconds=SECONDS, megabytes=MEGABYTES)
 
     assert refused.value.code == "bad-model"
+
+
+@pytest.mark.parametrize(
+    ("status", "err", "code"),
+    [(-11, b"", "model-crash"), (-6, b"terminate: std::bad_alloc", "model-memory"), (-9, b"", "model-memory"),
+     (-24, b"", "model-timeout")],
+)  # fmt: skip
+def test_how_the_child_dies_tells_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, err: bytes, code: str
+) -> None:
+    died = subprocess.CompletedProcess([], status, stdout=b"", stderr=err)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: died)
+
+    with pytest.raises(BadModel) as refused:
+        validate_package(tmp_path, seconds=SECONDS, megabytes=MEGABYTES)
+
+    assert refused.value.code == code
 
 
 def test_the_child_has_no_secrets_and_reads_no_code_from_the_package(

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -52,6 +52,7 @@ def test_text_is_folded_and_cut_into_words(raw: str, cleaned: str) -> None:
     assert clean_text(raw) == cleaned
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_clean_text_has_one_form(raw: str) -> None:
     cleaned = clean_text(raw)

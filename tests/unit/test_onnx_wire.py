@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -166,6 +166,7 @@ def test_what_is_no_onnx_file_is_refused(data: bytes) -> None:
         read_facts(data)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damage_is_refused_or_read_but_never_crashes(data: st.DataObject) -> None:
     good = sample_graph()

@@ -63,6 +63,8 @@ def validate_package(folder: str | Path, *, seconds: float, megabytes: int) -> M
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
+    if "LD_LIBRARY_PATH" in os.environ:  # Lambda's Python finds its own library through it
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     command = [
         sys.executable,
         "-P",
