@@ -211,9 +211,13 @@ class Label:
         return cls(**{**body, "answers": tuple(body.get("answers", ()))})
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: `json.dumps` makes an encoder for every call that does not use its defaults."""
+
+
 def to_jsonl(bodies: list[Mapping[str, Any]] | list[dict[str, Any]]) -> bytes:
     """JSON Lines, UTF-8, one compact object a line, with a last newline (empty input gives empty bytes)."""
-    return "".join(json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n" for body in bodies).encode()
+    return "".join(_encode(body) + "\n" for body in bodies).encode()
 
 
 def from_jsonl(data: bytes) -> list[dict[str, Any]]:
