@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ def load(hop: str, ports: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     from winnow.aws import wiring
 
     monkeypatch.setattr(wiring, "ports", lambda: ports)
+    # A logger keeps the output it was made with, and lives as long as the process: other tests get theirs back.
+    loggers = logging.root.manager.loggerDict
+    known = {name: logger for name, logger in loggers.items() if name not in (hop, "queue")}
+    monkeypatch.setattr(logging.root.manager, "loggerDict", known)
     spec = importlib.util.spec_from_file_location(f"functions_{hop}", ROOT / "functions" / hop / "app.py")
     assert spec is not None
     assert spec.loader is not None
