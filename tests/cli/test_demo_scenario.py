@@ -107,7 +107,7 @@ def test_spammers_agree_on_the_first_class() -> None:
     assert all(isinstance(person, Annotator) for person in spammers)
 
 
-@pytest.mark.parametrize(("rounds", "skew", "poison"), [(7, 4, 5), (4, 3, 4), (2, 2, 2)])
+@pytest.mark.parametrize(("rounds", "skew", "poison"), [(7, 3, 4), (3, 2, 3), (2, 2, 2)])
 def test_drills_fit_into_the_rounds(rounds: int, skew: int, poison: int) -> None:
     assert scenario.drills_for(rounds, poison=True, skew=True) == scenario.Drills(poison=poison, skew=skew)
     assert scenario.drills_for(rounds, poison=False, skew=False) == scenario.Drills()

@@ -16,7 +16,7 @@ from winnow_cli.demo.story import Happening, Story
 from winnow_cli.errors import InvariantError, UsageError
 
 DIGITS_ROUNDS, OWN_ROUNDS = 7, 5
-DIGITS = 1400
+DIGITS = 1200
 """Of 1,640: enough for seven rounds and an evaluation set, and a demo that takes less than two minutes."""
 LEAST_SAMPLES = 60
 """With fewer there is nothing left to select from once every role has its share."""

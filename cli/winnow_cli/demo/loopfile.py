@@ -11,8 +11,10 @@ from winnow_cli.demo.data import DemoData
 WORKERS_PER_ITEM = 3
 TASK_SECONDS = 28_800
 """Time for one item. Annotators of a demo have other work too, and experts look once or twice a day."""
-EVALUATION_SHARE, EVALUATION_ROUNDS = 0.75, 3
-"""The first rounds go mostly to evaluation: before that set is complete, no round may decide much, nor be poisoned."""
+EVALUATION_SHARE, DRILLED_SHARE = 0.6, 0.8
+"""Share of the first batches that goes to evaluation. Where spammers are to come it is most of them: that set has to be
+complete by then, or they would spoil what the gate judges by."""
+MOST_EVALUATION = 400
 SPARE_ROUNDS = 3
 """Rounds the budget covers beyond those asked for, so that disputes and repeats fit."""
 
@@ -25,9 +27,9 @@ def batch_size(data: DemoData, *, asked: int | None = None) -> int:
     return max(10, min(wanted, len(data.samples) // 5))
 
 
-def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int) -> Loop:
+def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bool = False) -> Loop:
     """A loop for `rounds` batches of `batch` records on this data."""
-    evaluation = max(20, min(round(EVALUATION_ROUNDS * EVALUATION_SHARE * batch), 400, len(data.samples) // 8))
+    evaluation = max(20, min(2 * batch, MOST_EVALUATION, len(data.samples) // 8))
     price, expert = Decimal("0.08"), Decimal("0.50")
     budget = (rounds + SPARE_ROUNDS) * batch * (WORKERS_PER_ITEM * price + expert / 2)
     body = {
@@ -40,7 +42,7 @@ def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int) -> Loop:
             "candidates_per_object": min(20_000, max(1000, 10 * batch)),
             "arms": {
                 "control": 0.15, "rare": 0.05 if data.rare else 0.0, "evaluation_target": evaluation,
-                "evaluation_share": EVALUATION_SHARE,
+                "evaluation_share": DRILLED_SHARE if drilled else EVALUATION_SHARE,
             },
         },
         "batches": {"size": batch, "min_size": min(10, batch)},
