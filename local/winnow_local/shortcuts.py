@@ -46,7 +46,7 @@ def _answer(model: Any, params: Params, context: Params, **_: Any) -> tuple[Any,
     if not _clouds or known is None or ".amazonaws.com/" not in params["url"]:
         return None
     cloud, asked, (allowed, act) = _clouds[-1], context["s3_redirect"]["params"], known
-    if asked.keys() - allowed or cloud.faults.ordered("s3", model.name):
+    if asked.keys() - allowed or cloud.faults.request("s3", model.name, use=0) is not None:
         return None
     with cloud.gateway.lock:
         backend = s3_backends[cloud.account]["aws"]

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 from .patches import Patch
 
 if TYPE_CHECKING:
-    from .clock import VirtualClock
     from .cloud import LocalCloud
 
 
-def virtual_datetime(clock: VirtualClock) -> type[real.datetime]:
-    """The datetime class with `now` read from the clock; real datetimes count as its instances."""
-
+def _class(_: Any, cloud: LocalCloud) -> Any:
     class Kind(type):
         def __instancecheck__(cls, instance: object) -> bool:
             return isinstance(instance, real.datetime)
@@ -23,22 +20,16 @@ def virtual_datetime(clock: VirtualClock) -> type[real.datetime]:
     class Virtual(real.datetime, metaclass=Kind):
         @classmethod
         def now(cls, tz: real.tzinfo | None = None) -> real.datetime:  # type: ignore[override]
-            return real.datetime.fromtimestamp(clock.time(), tz)
+            return real.datetime.fromtimestamp(cloud.clock.time(), tz)
 
     return Virtual
 
 
-def _class(_: Any, cloud: LocalCloud) -> Any:
-    return virtual_datetime(cloud.clock)
-
-
 def _module(original: Any, cloud: LocalCloud) -> Any:
-    return SimpleNamespace(**{**vars(original), "datetime": virtual_datetime(cloud.clock)})
+    return SimpleNamespace(**{**vars(original), "datetime": _class(None, cloud)})
 
 
-_WHY = "Every timestamp a service writes comes from the same clock."
-PATCHES = (
-    Patch("moto.core.utils", "datetime", _WHY, _module),
-    Patch("moto.s3.models", "datetime", _WHY, _module),
-    Patch("moto.cloudwatch.models", "datetime", _WHY, _class),
+PATCHES = tuple(
+    Patch(owner, "datetime", "Every timestamp a service writes comes from the same clock.", make)
+    for owner, make in (("moto.core.utils", _module), ("moto.s3.models", _module), ("moto.cloudwatch.models", _class))
 )
