@@ -48,7 +48,10 @@ def part(ports, version, role):
 def test_answers_become_one_label_each():
     ports = world()
     items = [
-        {"object": "0", "answers": [{"worker": w, "label": label} for w, label in zip("abc", ["dog", "dog", "cat"], strict=True)]},
+        {
+            "object": "0",
+            "answers": [{"worker": w, "label": label} for w, label in zip("abc", ["dog", "dog", "cat"], strict=True)],
+        },
         {"object": "1", "answers": [{"worker": "a", "label": None}, {"worker": "b", "label": "bird"}]},
     ]
 
@@ -61,7 +64,10 @@ def test_a_known_spammer_weighs_less():
     ports = world("task: {classes: [cat, dog]}\nquality: {consensus: dawid_skene}")
     truth = ["cat", "dog"] * 10
     items = [
-        {"object": f"{n:02}", "answers": [{"worker": "a", "label": t}, {"worker": "b", "label": t}, {"worker": "s", "label": "cat"}]}
+        {
+            "object": f"{n:02}",
+            "answers": [{"worker": "a", "label": t}, {"worker": "b", "label": t}, {"worker": "s", "label": "cat"}],
+        }
         for n, t in enumerate(truth)
     ]
 
@@ -135,7 +141,9 @@ def test_disputes_nobody_can_settle_are_quarantined_with_the_reason():
         body = collect_labels(batch, ports).body
 
         assert body["quarantined"] == 1
-        (line,) = [line for line in from_jsonl(ports.data.objects[layout.labels(batch)]) if line["status"] == "quarantined"]
+        (line,) = [
+            line for line in from_jsonl(ports.data.objects[layout.labels(batch)]) if line["status"] == "quarantined"
+        ]
         assert reason in line["reason"]
 
 
@@ -173,7 +181,13 @@ def test_large_images_travel_inside_the_dataset():
 def reject(ports, version: str, *, model: str = "m-bad") -> None:
     """The gate looked at the challenger trained on this version and found it worse than the bootstrap champion."""
     ports.table.put("LOOK", "0001", {"model": model, "dataset": version})
-    report = {"model": model, "dataset": version, "champion": "bootstrap-text", "verdict": "reject", "reasons": ["worse"]}
+    report = {
+        "model": model,
+        "dataset": version,
+        "champion": "bootstrap-text",
+        "verdict": "reject",
+        "reasons": ["worse"],
+    }
     ports.data.objects[layout.gate_report(model)] = json.dumps(report).encode()
 
 
@@ -198,12 +212,23 @@ def test_a_batch_of_a_challenger_that_passed_is_no_suspect_though_its_rollout_fa
     ports = ready()
     passed = labeled(ports)
     ports.table.put("LOOK", "0001", {"model": "m-good", "dataset": collect_labels(passed, ports).body["dataset"]})
-    report = {"model": "m-good", "dataset": ports.table.query("LOOK")[0]["dataset"], "verdict": "promote", "reasons": []}
+    report = {
+        "model": "m-good",
+        "dataset": ports.table.query("LOOK")[0]["dataset"],
+        "verdict": "promote",
+        "reasons": [],
+    }
     ports.data.objects[layout.gate_report("m-good")] = json.dumps({**report, "champion": "bootstrap-text"}).encode()
     poisoned = labeled(ports)
     second = collect_labels(poisoned, ports).body["dataset"]
     ports.table.put("LOOK", "0002", {"model": "m-bad", "dataset": second})
-    report = {"model": "m-bad", "dataset": second, "verdict": "reject", "reasons": ["worse"], "champion": "bootstrap-text"}
+    report = {
+        "model": "m-bad",
+        "dataset": second,
+        "verdict": "reject",
+        "reasons": ["worse"],
+        "champion": "bootstrap-text",
+    }
     ports.data.objects[layout.gate_report("m-bad")] = json.dumps(report).encode()
 
     third = collect_labels(labeled(ports), ports).body["dataset"]

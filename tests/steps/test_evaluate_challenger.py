@@ -64,7 +64,9 @@ def test_a_better_challenger_is_promoted_with_all_it_rests_on() -> None:
 
 def test_the_class_the_bootstrap_model_always_names_is_no_recall_to_hold_on_to() -> None:
     ports = world()
-    missed = [f"e{number}" for number in range(0, 60, 2)]  # half of the first class, which the bootstrap model always names
+    missed = [
+        f"e{number}" for number in range(0, 60, 2)
+    ]  # half of the first class, which the bootstrap model always names
     ports.models.add("m1", knowing("m1", TRUTH, wrong=missed))
 
     assert evaluate_challenger(REQUEST, ports).body["verdict"] == "promote"

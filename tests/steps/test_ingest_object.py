@@ -74,7 +74,9 @@ def test_bad_input_goes_to_quarantine_with_a_reason(key, data, code):
 
     body = ingest(ports, ports.pool.drop(key, data))
 
-    statuses = [(one["status"], one["reason"].split(":")[0]) for one in occurrences_of(ports, body["oid"]) if "reason" in one]
+    statuses = [
+        (one["status"], one["reason"].split(":")[0]) for one in occurrences_of(ports, body["oid"]) if "reason" in one
+    ]
     assert statuses == [("quarantined", code)]
     assert layout.quarantine(body["oid"]) in ports.data.objects
 

@@ -77,9 +77,7 @@ def test_a_damaged_records_artifact_fails_alone():
     ports.data.objects["records/obad/part-0000.jsonl.gz"] = b"\x1f\x8bnot gzip"
     body = ingest(ports, ports.pool.drop("b.jsonl", jsonl("something else")))
 
-    outcome = score_records(
-        ScoreRequest(("records/obad/part-0000.jsonl.gz", layout.records(body["oid"]))), ports
-    )
+    outcome = score_records(ScoreRequest(("records/obad/part-0000.jsonl.gz", layout.records(body["oid"]))), ports)
 
     assert list(outcome.body["failed"]) == ["records/obad/part-0000.jsonl.gz"]
     assert outcome.body["scored"] == 1
@@ -209,7 +207,9 @@ def test_every_fault_in_selection_ends_in_one_batch_paid_once():
 def test_the_annotator_sees_no_arm_score_or_prediction():
     ports = world()
 
-    outcome = prepare_task({"source": "a cat?", "candidate_id": "c", "batch": "b", "prediction": "dog", "arm": "x"}, ports)
+    outcome = prepare_task(
+        {"source": "a cat?", "candidate_id": "c", "batch": "b", "prediction": "dog", "arm": "x"}, ports
+    )
 
     assert json.loads(json.dumps(outcome.body["taskInput"])) == {
         "classes": ["cat", "dog"],

@@ -48,8 +48,27 @@ def jsonl(*texts: str) -> bytes:
 
 def animals(count: int) -> bytes:
     """Texts that are no near-duplicates of each other (digits are masked when clusters are made)."""
-    names = ["ada", "bob", "cyd", "dan", "eve", "fay", "gus", "hal", "ida", "joe", "kim", "lea", "max", "ned", "oda", "pia"]
-    return jsonl(*(f"{names[n % 16]} and {names[(n // 16) % 16]} walk the {names[n // 256]} animal" for n in range(count)))
+    names = [
+        "ada",
+        "bob",
+        "cyd",
+        "dan",
+        "eve",
+        "fay",
+        "gus",
+        "hal",
+        "ida",
+        "joe",
+        "kim",
+        "lea",
+        "max",
+        "ned",
+        "oda",
+        "pia",
+    ]
+    return jsonl(
+        *(f"{names[n % 16]} and {names[(n // 16) % 16]} walk the {names[n // 256]} animal" for n in range(count))
+    )
 
 
 def ingest(ports: Any, item: PoolObject) -> dict[str, Any]:

@@ -23,8 +23,8 @@ The table's items (partition, sort → attributes), each with the hop that owns 
 
 from __future__ import annotations
 
-from winnow.records import PoolObject
 from winnow.digests import digest
+from winnow.records import PoolObject
 
 LOOP = "config/loop.yaml"
 RECORDS = "records/"

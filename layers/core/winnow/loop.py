@@ -28,7 +28,10 @@ class Task(Section):
 
     kind: Literal["text", "image"] = Field("text", description="What a record is.")
     classes: tuple[ClassName, ...] = Field(
-        ("negative", "positive"), min_length=2, max_length=1000, description="Every answer an annotator may give, in order."
+        ("negative", "positive"),
+        min_length=2,
+        max_length=1000,
+        description="Every answer an annotator may give, in order.",
     )
     title: str = Field("Choose the class", min_length=1, max_length=128, description="Headline the annotator sees.")
     guideline: str = Field(
@@ -62,7 +65,9 @@ class Arms(Section):
     @model_validator(mode="after")
     def _leaves_room(self) -> Arms:
         if self.control + self.rare + self.reward_share > 0.9:
-            raise ValueError("control + rare + reward_share: more than 0.9 leaves nothing to choose actively; lower one")
+            raise ValueError(
+                "control + rare + reward_share: more than 0.9 leaves nothing to choose actively; lower one"
+            )
         return self
 
 
@@ -73,7 +78,9 @@ class Acquisition(Section):
     selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
-    uniform_per_object: int = Field(1000, ge=10, le=20_000, description="Lowest uniform keys forwarded per object and role.")
+    uniform_per_object: int = Field(
+        1000, ge=10, le=20_000, description="Lowest uniform keys forwarded per object and role."
+    )
     near_duplicate_distance: float = Field(
         0.02, ge=0.0, le=2.0, description="Records nearer than this (cosine distance) are asked once a batch."
     )
@@ -113,7 +120,9 @@ class Budget(Section):
     """What labels may cost; a hard limit under every duplicate."""
 
     total_usd: Decimal = Field(Decimal(1000), ge=0, le=10_000_000, description="All money for labels.")
-    price_per_answer_usd: Decimal = Field(Decimal("0.08"), ge=0, le=1000, description="One annotator's answer to one item.")
+    price_per_answer_usd: Decimal = Field(
+        Decimal("0.08"), ge=0, le=1000, description="One annotator's answer to one item."
+    )
     expert_price_per_answer_usd: Decimal = Field(Decimal("0.50"), ge=0, le=1000, description="One expert's answer.")
 
 
@@ -139,7 +148,9 @@ class TrainingPolicy(Section):
     """When and how a challenger is trained."""
 
     min_labels: int = Field(20, ge=2, le=1_000_000, description="Train-role labels needed before the first training.")
-    min_new_labels: int = Field(5, ge=0, le=1_000_000, description="New train labels since the last challenger that make another worth it.")
+    min_new_labels: int = Field(
+        5, ge=0, le=1_000_000, description="New train labels since the last challenger that make another worth it."
+    )
     members: int = Field(4, ge=0, le=16, description="Committee members beside the main head.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the fit; the same data and seed give the same model.")
     instance: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="Training instance type.")
@@ -208,7 +219,9 @@ class Loop(Section):
     budget: Budget = Field(default_factory=Budget, description="What labels may cost.")
     labeling: Labeling = Field(default_factory=Labeling, description="Where the answers come from.")
     quality: Quality = Field(default_factory=Quality, description="When a label is believed.")
-    training: TrainingPolicy = Field(default_factory=TrainingPolicy, description="When and how a challenger is trained.")
+    training: TrainingPolicy = Field(
+        default_factory=TrainingPolicy, description="When and how a challenger is trained."
+    )
     gate: Gate = Field(default_factory=Gate, description="What a challenger must prove.")
     rollout: RolloutPolicy = Field(default_factory=RolloutPolicy, description="How the endpoint moves to a new model.")
     privacy: Privacy = Field(default_factory=Privacy, description="What annotators and models may see.")
@@ -220,7 +233,9 @@ class Loop(Section):
         if self.acquisition.arms.rare > 0 and not self.task.rare_classes:
             raise ValueError("acquisition.arms.rare is above 0 but task.rare_classes is empty; name the rare classes")
         if self.gate.min_records > self.acquisition.arms.evaluation_target:
-            raise ValueError("gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide")
+            raise ValueError(
+                "gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide"
+            )
         strategy = self.acquisition.strategy
         if "members" in STRATEGIES[strategy].needs and not self.training.members:
             able = ", ".join(sorted(name for name, other in STRATEGIES.items() if "members" not in other.needs))
@@ -290,7 +305,9 @@ def describe() -> list[tuple[str, str, str]]:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 walk(annotation, f"{prefix}{name}.")
             else:
-                rows.append((f"{prefix}{name}", str(item.get_default(call_default_factory=True)), item.description or ""))
+                rows.append(
+                    (f"{prefix}{name}", str(item.get_default(call_default_factory=True)), item.description or "")
+                )
 
     walk(Loop, "")
     return rows

@@ -58,12 +58,18 @@ _ALL = (
     Definition("AnnotatorAgreement", "Percent", "collect_labels", "Do annotators agree with the consensus?"),
     Definition("MoneyPerLabel", "None", "collect_labels", "What does an effective label cost (M6, USD)?"),
     Definition("DatasetSize", "Count", "collect_labels", "How many train labels has the newest dataset?"),
-    Definition("TrainingPlanned", "Count", "plan_training", "Was a training started or skipped?", ("Stack", "Decision")),
+    Definition(
+        "TrainingPlanned", "Count", "plan_training", "Was a training started or skipped?", ("Stack", "Decision")
+    ),
     Definition("ModelsPublished", "Count", "publish_model", "How many packages passed validation?"),
     Definition("GateVerdict", "Count", "evaluate_challenger", "What did the gate say (M7)?", ("Stack", "Verdict")),
-    Definition("ChallengerAccuracy", "Percent", "evaluate_challenger", "How good is the challenger on the evaluation set?"),
+    Definition(
+        "ChallengerAccuracy", "Percent", "evaluate_challenger", "How good is the challenger on the evaluation set?"
+    ),
     Definition("ChampionAccuracy", "Percent", "evaluate_challenger", "How good is the champion on the same records?"),
-    Definition("ArmAccuracy", "Percent", "evaluate_challenger", "What do equal labels of each arm buy (M4)?", ("Stack", "Arm")),
+    Definition(
+        "ArmAccuracy", "Percent", "evaluate_challenger", "What do equal labels of each arm buy (M4)?", ("Stack", "Arm")
+    ),
     Definition("DeploymentsStarted", "Count", "deploy_challenger", "How many rollouts started?"),
     Definition("DeploymentsSettled", "Count", "settle_deployment", "How did rollouts end?", ("Stack", "Outcome")),
     Definition("ServedRecords", "Count", "watch_production", "How many predictions were captured?"),

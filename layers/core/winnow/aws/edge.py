@@ -34,7 +34,8 @@ def hop(name: str) -> Callable[[Callable[[JsonDict], Any]], Callable[[JsonDict, 
     def decorate(handle: Callable[[JsonDict], Any]) -> Callable[[JsonDict, Any], Any]:
         def handler(event: JsonDict, context: Any) -> Any:
             logger.info(
-                "invoked", extra={"hop": name, "invoker": invoker(event), "request": getattr(context, "aws_request_id", "")}
+                "invoked",
+                extra={"hop": name, "invoker": invoker(event), "request": getattr(context, "aws_request_id", "")},
             )
             return handle(event)
 

@@ -55,7 +55,9 @@ def labeling_job(body: Mapping[str, Any]) -> str:
     try:
         return str(body["resources"][0]).rsplit("/", 1)[1]
     except (KeyError, IndexError, TypeError) as error:
-        raise BadInput("not a labeling-job event: resources[0] must be the job's ARN", code="malformed-event") from error
+        raise BadInput(
+            "not a labeling-job event: resources[0] must be the job's ARN", code="malformed-event"
+        ) from error
 
 
 def invoker(event: Any) -> str:

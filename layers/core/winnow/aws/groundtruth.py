@@ -107,7 +107,9 @@ class GroundTruth:
             raise NotFound(f"there is no labeling job {name}")
         if summary.status == "running":
             return summary
-        sent = from_jsonl(self._data.get(self._data.key_of(job["InputConfig"]["DataSource"]["S3DataSource"]["ManifestS3Uri"])))
+        sent = from_jsonl(
+            self._data.get(self._data.key_of(job["InputConfig"]["DataSource"]["S3DataSource"]["ManifestS3Uri"]))
+        )
         output = job.get("LabelingJobOutput", {}).get("OutputDatasetS3Uri")
         lines = from_jsonl(self._data.get(self._data.key_of(output))) if output else []
         results = {line["candidate_id"]: found for line in lines if (found := _result(line)) is not None}
@@ -185,7 +187,9 @@ def consolidation_payload(body: bytes) -> list[dict[str, Any]]:
             for item in json.loads(body)
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"consolidation request is not as Ground Truth writes it: {error!r}", code="malformed-payload") from error
+        raise BadInput(
+            f"consolidation request is not as Ground Truth writes it: {error!r}", code="malformed-payload"
+        ) from error
 
 
 def consolidated(labels: Sequence[Mapping[str, Any]], *, attribute: str) -> list[dict[str, Any]]:

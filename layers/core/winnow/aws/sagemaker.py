@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-
 from winnow import layout
 from winnow.aws.errors import translated
 from winnow.aws.listing import exists
@@ -62,7 +61,11 @@ class TrainingJobs:
         return request
 
     def _channel(self, name: str, prefix: str) -> dict[str, Any]:
-        source = {"S3DataType": "S3Prefix", "S3Uri": self._data.uri(prefix), "S3DataDistributionType": "FullyReplicated"}
+        source = {
+            "S3DataType": "S3Prefix",
+            "S3Uri": self._data.uri(prefix),
+            "S3DataDistributionType": "FullyReplicated",
+        }
         return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
     def _source(self) -> str:
@@ -164,7 +167,9 @@ class Endpoint:
     def update(self, model: str, *, rollout: Rollout) -> None:
         state = self.state()
         if state is not None and state.status != "InService":
-            raise Retryable(f"endpoint {self._settings.stack} is {state.status}; the update waits until it is InService")
+            raise Retryable(
+                f"endpoint {self._settings.stack} is {state.status}; the update waits until it is InService"
+            )
         seconds = rollout.wait_seconds + rollout.termination_wait_seconds
         policy = {
             "TrafficRoutingConfiguration": {
@@ -242,7 +247,9 @@ class ModelRegistry:
     def decide(self, model: str, *, approved: bool, reason: str) -> None:
         arn = self._find(model)
         if arn is None:
-            raise NotFound(f"model {model} is not in the registry group {self._settings.stack}; publish_model registers it")
+            raise NotFound(
+                f"model {model} is not in the registry group {self._settings.stack}; publish_model registers it"
+            )
         with translated(f"model package {arn}"):
             self._sagemaker.update_model_package(
                 ModelPackageArn=arn,

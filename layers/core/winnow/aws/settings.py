@@ -39,7 +39,9 @@ class Settings:
                 endpoint=environment.get("WINNOW_ENDPOINT", "true") == "true",
             )
         except KeyError as error:
-            raise ConfigError(f"environment variable {error} is not set; template.yaml sets it for every function") from None
+            raise ConfigError(
+                f"environment variable {error} is not set; template.yaml sets it for every function"
+            ) from None
 
     def arn(self, service: str, resource: str) -> str:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"

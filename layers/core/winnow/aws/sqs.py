@@ -49,7 +49,11 @@ class SqsQueues:
             raise Retryable(f"queue {url} refused {len(answer['Failed'])} of {len(texts)} messages")
 
     def state(self, queue: QueueName) -> QueueState:
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+        names = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ]
         name = f"{self._stack}-{queue}"
         with translated(f"queue {name}"):
             main = self._sqs.get_queue_attributes(QueueUrl=self._url(name), AttributeNames=names)["Attributes"]

@@ -25,7 +25,9 @@ class StateMachines:
         try:
             with translated(f"execution {machine}/{name}"):
                 self._client.start_execution(
-                    stateMachineArn=self._settings.state_machine(machine), name=name, input=json.dumps(body, sort_keys=True)
+                    stateMachineArn=self._settings.state_machine(machine),
+                    name=name,
+                    input=json.dumps(body, sort_keys=True),
                 )
         except Conflict:
             return False

@@ -27,11 +27,15 @@ class PillowImages:
                 image.load()
                 upright = ImageOps.exif_transpose(image)
         except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-            raise BadInput(f"the image is too large to be decoded ({error}); scale it down", code="oversized") from error
+            raise BadInput(
+                f"the image is too large to be decoded ({error}); scale it down", code="oversized"
+            ) from error
         except UnidentifiedImageError as error:
             raise BadInput("the bytes are neither PNG nor JPEG; convert the image", code="undecodable") from error
         except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise BadInput(f"the image cannot be decoded ({error}); it is truncated or damaged", code="truncated") from error
+            raise BadInput(
+                f"the image cannot be decoded ({error}); it is truncated or damaged", code="truncated"
+            ) from error
         # 16-bit and 1-bit scans are grey; palettes and transparency are flattened to colour on white.
         if upright.mode in {"1", "L", "I", "I;16", "F"}:
             wide = upright.mode in {"I", "I;16", "F"}
@@ -48,5 +52,9 @@ class PillowImages:
         plain.save(out, "PNG")
         pixels = np.asarray(plain)
         return CanonicalImage(
-            png=out.getvalue(), width=plain.width, height=plain.height, pixels=pixels, grey=np.asarray(plain.convert("L"))
+            png=out.getvalue(),
+            width=plain.width,
+            height=plain.height,
+            pixels=pixels,
+            grey=np.asarray(plain.convert("L")),
         )

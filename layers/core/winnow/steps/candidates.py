@@ -63,7 +63,9 @@ class Candidates:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 columns = {name: archive[name] for name in archive.files}
-            scores = {name.removeprefix("score_"): columns.pop(name) for name in list(columns) if name.startswith("score_")}
+            scores = {
+                name.removeprefix("score_"): columns.pop(name) for name in list(columns) if name.startswith("score_")
+            }
             return cls(**columns, scores=scores)
         except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise BadInput(f"candidate columns cannot be read: {error!r}", code="malformed-candidates") from error

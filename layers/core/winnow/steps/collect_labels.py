@@ -95,7 +95,9 @@ def _label(choice: Choice, plan: Plan, ports: Ports, **judged: Any) -> Label:
 
 def _elsewhere(choice: Choice, plan: Plan, ports: Ports) -> Label:
     reason = "reserved by another batch before this one was sent"
-    return _label(choice, plan, ports, status="expired", label=None, confidence=0.0, labeled_at=plan.created_at, reason=reason)
+    return _label(
+        choice, plan, ports, status="expired", label=None, confidence=0.0, labeled_at=plan.created_at, reason=reason
+    )
 
 
 def _judge(choice: Choice, plan: Plan, outcome: LabelingOutcome, ports: Ports) -> Label:
@@ -152,7 +154,13 @@ def _annotators(batch: str, labels: Sequence[Label], ports: Ports) -> int:
             row[1] += answer.label is not None and answer.label == label.label
             row[2] += answer.seconds
     for worker, (answers, agreed, seconds) in sorted(tally.items()):
-        statistics = {"worker": worker, "batch": batch, "answers": int(answers), "agreed": int(agreed), "seconds": seconds}
+        statistics = {
+            "worker": worker,
+            "batch": batch,
+            "answers": int(answers),
+            "agreed": int(agreed),
+            "seconds": seconds,
+        }
         ports.table.put("ANNOTATOR", f"{worker}#{batch}", statistics)
     return int(sum(row[0] for row in tally.values()))
 
@@ -165,7 +173,9 @@ def _settle_reservations(plan: Plan, labels: Sequence[Label], ports: Ports) -> N
         present = ports.table.get(layout.RESERVATION, label.id)
         if present is not None and present["batch"] == plan.batch and present["state"] != label.status:
             state = {"batch": plan.batch, "state": label.status}
-            ports.table.replace(layout.RESERVATION, label.id, state, expected={"batch": plan.batch, "state": present["state"]})
+            ports.table.replace(
+                layout.RESERVATION, label.id, state, expected={"batch": plan.batch, "state": present["state"]}
+            )
 
 
 def _commit(batch: str, labels: Sequence[Label], ports: Ports) -> str:
@@ -194,7 +204,9 @@ def _write_version(batch: str, labels: Sequence[Label], previous: Mapping[str, A
     files: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for role in ROLES:
-        lines = [{name: value for name, value in entry.items() if name != "role"} for entry in kept if entry["role"] == role]
+        lines = [
+            {name: value for name, value in entry.items() if name != "role"} for entry in kept if entry["role"] == role
+        ]
         body = gzip.compress(to_jsonl(list(ordered(lines))), 6, mtime=0)
         ports.data.put(layout.dataset_part(version, role), body)
         files[layout.dataset_part(version, role)] = hashlib.sha256(body).hexdigest()
@@ -251,7 +263,9 @@ def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]
     """
     held: dict[str, str] = {entry["batch"]: entry["reason"] for entry in previous["held_out"]}
     reports = list(_gate_reports(ports))
-    passed = {batch for report in reports if report["verdict"] == "promote" for batch in _believed(report["dataset"], ports)}
+    passed = {
+        batch for report in reports if report["verdict"] == "promote" for batch in _believed(report["dataset"], ports)
+    }
     for report in reports:
         if report["verdict"] != "reject":
             continue
@@ -259,7 +273,9 @@ def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]
         before = _champion_batches(report["champion"], ports) | passed
         for batch in trained["batches"]:
             if batch in previous["batches"] and batch not in before and batch not in held:
-                held[batch] = f"the gate rejected {report['model']}, which was trained on it: {'; '.join(_reasons(report))}"
+                held[batch] = (
+                    f"the gate rejected {report['model']}, which was trained on it: {'; '.join(_reasons(report))}"
+                )
     return [{"batch": batch, "reason": reason} for batch, reason in held.items()]
 
 
@@ -293,7 +309,11 @@ def _quarantine_batch(entry: Mapping[str, str], ports: Ports) -> None:
     """Account for the annotations of a held-out batch and let its contents be asked again."""
     key = layout.quarantine(f"labels-{entry['batch']}")
     labels = [Label.from_json(body) for body in from_jsonl(ports.data.get(layout.labels(entry["batch"])))]
-    lines = [{"id": label.id, "batch": label.batch, "reason": entry["reason"]} for label in labels if label.status == "labeled"]
+    lines = [
+        {"id": label.id, "batch": label.batch, "reason": entry["reason"]}
+        for label in labels
+        if label.status == "labeled"
+    ]
     ports.data.put(key, to_jsonl(lines))
     for label in labels:
         if label.status == "labeled":
@@ -304,7 +324,8 @@ def _metrics(plan: Plan, labels: Sequence[Label], answers: int, version: str, po
     started = datetime.fromisoformat(plan.created_at)
     done = [label for label in labels if label.status == "labeled"]
     hours = [
-        (datetime.fromisoformat(label.labeled_at.replace("Z", "+00:00")) - started).total_seconds() / 3600 for label in done
+        (datetime.fromisoformat(label.labeled_at.replace("Z", "+00:00")) - started).total_seconds() / 3600
+        for label in done
     ]
     agreed = [raw["label"] == label.label for label in done for raw in label.answers]
     description = json.loads(ports.data.get(layout.dataset(version)))

@@ -116,7 +116,11 @@ def _not_worth_it(train: Sequence[Mapping[str, Any]], ports: Ports) -> str | Non
     if len(classes) < 2:
         return f"every train label is {next(iter(classes))!r}; a classifier needs two classes"
     judged = _last_judged(ports)
-    known = {line["id"] for line in labeled.part(ports.data, labeled.load(ports.data, judged), "train")} if judged else set()
+    known = (
+        {line["id"] for line in labeled.part(ports.data, labeled.load(ports.data, judged), "train")}
+        if judged
+        else set()
+    )
     new = sum(line["id"] not in known for line in train)
     if new < policy.min_new_labels:
         return (

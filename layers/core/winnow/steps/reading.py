@@ -48,7 +48,9 @@ def rows(data: bytes, *, key: str, kind: Kind, limit: int) -> Iterator[Row]:
         raise BadInput(f"{key} is empty", code="empty")
     if data.startswith((_PNG, _JPEG)):
         if kind != "image":
-            raise BadInput(f"{key} is an image but task.kind is {kind}; drop it into a stack for images", code="wrong-kind")
+            raise BadInput(
+                f"{key} is an image but task.kind is {kind}; drop it into a stack for images", code="wrong-kind"
+            )
         yield Row(1, image=data)
         return
     name = key.lower()
@@ -88,7 +90,9 @@ def _gunzip(data: bytes, *, limit: int) -> tuple[bytes, BadInput | None]:
         parts.append(part)
         room -= len(part)
         if stream.unconsumed_tail or room <= 0:
-            return b"".join(parts), BadInput(f"the gzip stream expands beyond {limit} bytes; split it", code="oversized")
+            return b"".join(parts), BadInput(
+                f"the gzip stream expands beyond {limit} bytes; split it", code="oversized"
+            )
         if not stream.eof:
             return b"".join(parts), BadInput("the gzip stream ends early; upload it again", code="truncated")
         data = stream.unused_data.lstrip(b"\0")
@@ -109,7 +113,9 @@ def _decode(number: int, line: bytes) -> str | Row:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Row(number, problem=BadInput(f"row {number} is not UTF-8 (byte {error.start}); re-encode it", code="encoding"))
+        return Row(
+            number, problem=BadInput(f"row {number} is not UTF-8 (byte {error.start}); re-encode it", code="encoding")
+        )
 
 
 def _text_row(number: int, line: bytes) -> Row:

@@ -100,7 +100,10 @@ def _score(
 
 
 def _columns(
-    key: str, records: Sequence[Record], predictions: Predictions, scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]
+    key: str,
+    records: Sequence[Record],
+    predictions: Predictions,
+    scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]],
 ) -> Candidates:
     return Candidates(
         id=np.array([record.id for record in records]),
