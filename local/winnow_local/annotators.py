@@ -1,7 +1,7 @@
 """Simulated annotators: who answers which task, when, and how wrongly. The only module that ever sees the truth.
 
-An annotator is a confusion matrix (rows = true class, columns = answered class), a pace and, for a drill, a way of
-spamming. Answers come from a digest of crowd seed, worker and task, so they do not depend on the order of anything.
+An annotator is a confusion matrix (rows = true class, columns = answered class) and a pace; a spammer is a matrix too.
+Answers come from a digest of crowd seed, worker and task, so they do not depend on the order of anything.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import io
 import json
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 Task = Mapping[str, object]
+Truth = Callable[[Task], str]
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,17 @@ class Annotator:
     confusion: tuple[tuple[float, ...], ...]
     seconds_per_item: float = 20.0
     spread: float = 0.4
-    spam: Literal["none", "uniform", "constant"] = "none"
     availability: float = 1.0
 
-    def __post_init__(self) -> None:
-        if any(len(row) != len(self.confusion) or abs(sum(row) - 1) > 1e-6 or min(row) < 0 for row in self.confusion):
-            raise ValueError(f"{self.worker_id}: a confusion matrix is square and its rows are distributions")
-        if self.seconds_per_item <= 0 or not 0 < self.availability <= 1:
-            raise ValueError(f"{self.worker_id}: seconds_per_item > 0 and 0 < availability <= 1 are needed")
-
     @classmethod
-    def skilled(cls, worker_id: str, *, accuracy: float, classes: int, **traits: object) -> Annotator:
+    def skilled(cls, worker_id: str, *, accuracy: float, classes: int, **traits: float) -> Annotator:
         """A worker right with probability `accuracy` whose errors fall on the other classes alike."""
-        slip = (1 - accuracy) / max(1, classes - 1)
+        slip = (1 - accuracy) / (classes - 1)
         rows = tuple(tuple(accuracy if i == j else slip for j in range(classes)) for i in range(classes))
-        return cls(worker_id, rows if classes > 1 else ((1.0,),), **traits)  # type: ignore[arg-type]
+        return cls(worker_id, rows, **traits)
 
     def answer(self, true_class: int, *, rng: np.random.Generator) -> int:
         """The index of the class this worker gives to a task whose true class is `true_class`."""
-        if self.spam == "constant":
-            return int(_digest(self.worker_id)[:8], 16) % len(self.confusion)
-        if self.spam == "uniform":
-            return int(rng.integers(len(self.confusion)))
         return int(rng.choice(len(self.confusion), p=self.confusion[true_class]))
 
 
@@ -68,36 +57,26 @@ class Answer:
 class Crowd:
     """The people of one work team. `truth` gets what the worker sees (the task input) and gives the true class."""
 
-    def __init__(
-        self, annotators: Iterable[Annotator], truth: Callable[[Task], str], *, classes: Sequence[str], seed: int = 0
-    ):
-        self.classes, self._truth, self._seed = tuple(classes), truth, seed
+    def __init__(self, people: Sequence[Annotator], truth: Truth, *, classes: Sequence[str], seed: int = 0) -> None:
+        self.people, self.classes, self._truth, self._seed = people, tuple(classes), truth, seed
         self._lock, self._free_at = threading.Lock(), dict[str, float]()
-        self.replace(annotators)
 
-    def replace(self, annotators: Iterable[Annotator]) -> None:
+    def replace(self, people: Sequence[Annotator]) -> None:
         """From the next job on these people answer: how a drill brings spammers in, and gets rid of them."""
-        chosen = tuple(annotators)
-        if len({person.worker_id for person in chosen}) != len(chosen):
-            raise ValueError("worker ids repeat")
-        if any(len(person.confusion) != len(self.classes) for person in chosen):
-            raise ValueError(f"every confusion matrix must cover the {len(self.classes)} classes")
-        self.annotators = chosen
+        self.people = people
 
     def work(self, task: Task, *, workers: int, start: float, time_limit: float) -> list[Answer]:
         """The answers of the first `workers` people who get free and take the task, in order of submission.
 
         An answer that takes longer than `time_limit` seconds is lost, as a task is when its time runs out.
         """
-        content = json.dumps(task, sort_keys=True, default=str)
+        content = json.dumps(task, sort_keys=True)
         true_class, answers = self.classes.index(self._truth(task)), list[Answer]()
         with self._lock:
-            free = {person.worker_id: max(start, self._free_at.get(person.worker_id, start)) for person in self.annotators}
-            for person in sorted(self.annotators, key=lambda one: (free[one.worker_id], _digest(one.worker_id, content))):
+            free = {person.worker_id: max(start, self._free_at.get(person.worker_id, start)) for person in self.people}
+            for person in sorted(self.people, key=lambda one: (free[one.worker_id], _digest(one.worker_id, content))):
                 rng = np.random.default_rng(int(_digest(str(self._seed), person.worker_id, content)[:16], 16))
-                if len(answers) == workers:
-                    break
-                if rng.random() >= person.availability:
+                if len(answers) == workers or rng.random() >= person.availability:
                     continue
                 label = self.classes[person.answer(true_class, rng=rng)]
                 seconds = float(person.seconds_per_item * np.exp(person.spread * rng.standard_normal()))
@@ -115,44 +94,24 @@ class TruthOracle:
     """
 
     def __init__(self, pairs: Iterable[tuple[str | bytes, str]], *, read: Callable[[str], bytes] | None = None) -> None:
-        self._truth = {(text_key(p) if isinstance(p, str) else image_key(p)): label for p, label in pairs}
-        self._read, self._by_uri = read, dict[str, str]()
+        self._truth, self._read = {_key(payload): label for payload, label in pairs}, read
 
     def __call__(self, task: Task) -> str:
         """The true class of the task; LookupError when nothing the worker sees is known."""
-        for text in _strings(task):
-            key = self._image(text) if text.startswith("s3://") and self._read else text_key(text)
+        for seen in (value for value in task.values() if isinstance(value, str)):
+            key = _key(self._read(seen) if self._read and seen.startswith("s3://") else seen)
             if key in self._truth:
                 return self._truth[key]
-        raise LookupError(f"no truth is known for the task {json.dumps(task, default=str)[:200]}")
-
-    def _image(self, uri: str) -> str:
-        if uri not in self._by_uri and self._read:
-            self._by_uri[uri] = image_key(self._read(uri))
-        return self._by_uri[uri]
+        raise LookupError(f"no truth is known for the task {json.dumps(task)[:200]}")
 
 
-def text_key(text: str) -> str:
-    """Digest of a text, whatever its Unicode form, case and white space."""
-    return _digest(" ".join(unicodedata.normalize("NFC", text).casefold().split()))
-
-
-def image_key(encoded: bytes) -> str:
-    """Digest of an image's size and RGB pixels, so that a re-encoded copy has the same key."""
-    with Image.open(io.BytesIO(encoded)) as image:
+def _key(payload: str | bytes) -> str:
+    """Digest of a text whatever its case and white space, or of an image's pixels whatever its encoding."""
+    if isinstance(payload, str):
+        return _digest(" ".join(unicodedata.normalize("NFC", payload).casefold().split()))
+    with Image.open(io.BytesIO(payload)) as image:
         pixels = image.convert("RGB")
         return hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
 
 
 def _digest(*parts: str) -> str:

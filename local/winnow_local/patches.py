@@ -61,16 +61,14 @@ def table() -> tuple[Patch, ...]:
         events,
         gateway,
         invoke,
-        labeling,
         queues,
         sagemaker,
         stepfunctions,
         timeshift,
-        training,
     )
 
     ours = (timeshift, gateway, deploy, invoke, events, queues, cloudwatch, dynamodb)
-    modules = (*ours, sagemaker, labeling, training, endpoints, stepfunctions)
+    modules = (*ours, sagemaker, endpoints, stepfunctions)
     return tuple(patch for module in modules for patch in module.PATCHES)
 
 

@@ -1,17 +1,19 @@
 """SageMaker of the local cloud: one door for its actions, the rules they share, and the model registry.
 
-moto answers SageMaker calls with canned states; here the actions the loop uses are taken over whole, each by a method
-of the same name on a service (labeling, training, endpoints, registry): request in, response out.
+moto answers SageMaker calls with canned states, so none reaches it: an action is the method of that name on one of four
+services (registry, labeling, training, endpoints), request in, response out. Any other action raises NotImplementedError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from botocore import xform_name
+from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
@@ -19,151 +21,110 @@ from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from .patches import Patch
 
 if TYPE_CHECKING:
-    from moto.sagemaker.responses import SageMakerResponse
-
     from .cloud import LocalCloud
 
 Request = dict[str, Any]
-_TIMES = ("CreationTime", "LastModifiedTime")
 
 
 class Service:
-    """What the four services share: the cloud, its one lock, ARNs, tags and S3."""
+    """What the four services share: the cloud, its clock, S3, and resources by kind (such as `Model`) and name.
 
-    actions: ClassVar[tuple[str, ...]] = ()
+    `plain` actions only show resources: action -> kind, and for a List action the member it answers with.
+    """
 
-    def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
-        self.cloud, self.clock, self._tags, self._lock = cloud, cloud.clock, tags, cloud.gateway.lock
+    plain: ClassVar[dict[str, str]] = {}
 
-    def arn(self, kind: str, name: str, *, tags: Iterable[dict[str, str]] | None = ()) -> str:
-        """The ARN of a resource, whose tags are noted."""
-        arn = f"arn:aws:sagemaker:{self.cloud.region}:{self.cloud.account}:{kind}/{name}"
-        self._tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags or ()})
-        return arn
-
-    def tell(self, what: str, detail: Request, arn: str) -> None:
-        """Emit `SageMaker <what> State Change`."""
-        self.cloud.emit_event("aws.sagemaker", f"SageMaker {what} State Change", detail, [arn])
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.cloud, self.clock = cloud, cloud.clock
+        self._kept: dict[str, dict[str, Request]] = defaultdict(dict)
+        for action, of in self.plain.items():
+            setattr(self, action, partial(self.listed if action.startswith("list_") else self.find, *of.split()))
 
     def get(self, uri: str) -> bytes:
-        """The bytes of an S3 object."""
-        bucket, key = split_uri(uri)
-        body: bytes = self.cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        """The bytes of an S3 object; ValidationException when it cannot be read."""
+        (bucket, key), s3 = split_uri(uri), self.cloud.client("s3")
+        try:
+            body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except s3.exceptions.ClientError as error:
+            raise ValidationError(f"Could not access S3 object {uri}: {error}") from error
         return body
 
     def put(self, uri: str, body: bytes) -> None:
         """Write an S3 object, with its event; past botocore, which would take most of a labeling job's time."""
-        with self._lock:
+        with self.cloud.gateway.lock:
             s3_backends[self.cloud.account]["aws"].put_object(*split_uri(uri), body)
 
-    def exists(self, uri: str) -> bool:
-        """Whether an S3 object is there."""
-        bucket, key = split_uri(uri)
-        s3 = self.cloud.client("s3")
-        try:
-            s3.head_object(Bucket=bucket, Key=key)
-        except s3.exceptions.ClientError:
-            return False
-        return True
+    def arn(self, kind: str, name: str) -> str:
+        """The ARN of a resource: names are in lower case there."""
+        return f"arn:aws:sagemaker:{self.cloud.region}:{self.cloud.account}:{kind}/{name.lower()}"
+
+    def tell(self, what: str, arn: str, **detail: str) -> None:
+        """Emit `SageMaker <what> State Change`."""
+        self.cloud.emit_event("aws.sagemaker", f"SageMaker {what} State Change", detail, [arn])
+
+    def keep(self, kind: str, p: Request, **shown: Any) -> Request:
+        """Keep a new resource, as Describe shows it; gives Create's answer. Names are taken whatever their case."""
+        name, where = p[f"{kind}Name"], self._kept[kind]
+        if name.lower() in where:
+            clash = ResourceInUseException if kind.endswith("Job") else ValidationError
+            raise clash(f"Cannot create already existing {kind} {name}")
+        arn, now = self.arn(xform_name(kind).replace("_", "-"), name), self.clock.now()
+        where[name.lower()] = {**p, f"{kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now, **shown}
+        return {f"{kind}Arn": arn}
+
+    def find(self, kind: str, p: Request) -> Request:
+        """The resource a request names; ValidationException for an absent one, whatever the service's model says
+        (https://github.com/aws/aws-sdk/issues/165)."""
+        name, where = p[f"{kind}Name"], self._kept[kind]
+        refuse(name.lower() not in where, f'Could not find {kind} "{name}".')
+        return where[name.lower()]
+
+    def listed(self, kind: str, into: str, p: Request) -> Request:
+        """What a List action answers: everything in one page, oldest first."""
+        only(p, "NameContains SortBy SortOrder MaxResults")
+        only({p.get("SortBy", "CreationTime"): p}, "CreationTime")
+        part = p.get("NameContains", "").lower()
+        rows = [row for name, row in self._kept[kind].items() if part in name]
+        return {into: (rows[::-1] if p.get("SortOrder") == "Descending" else rows)[: p.get("MaxResults", len(rows))]}
 
 
 class Registry(Service):
-    """Model packages by group and version, their approval, and the tags of every SageMaker resource."""
-
-    actions = ("create_model_package_group", "describe_model_package_group", "create_model_package",
-               "describe_model_package", "list_model_packages", "update_model_package", "list_tags")  # fmt: skip
-
-    def __init__(self, cloud: LocalCloud, tags: dict[str, dict[str, str]]) -> None:
-        super().__init__(cloud, tags)
-        self._groups, self._packages, self._tokens = dict[str, Request](), dict[str, Request](), dict[str, str]()
+    """Model packages by group and version, and their approval."""
 
     def create_model_package_group(self, p: Request) -> Request:
-        name = p["ModelPackageGroupName"]
-        refuse(name in self._groups, f"Model Package Group already exists: {name}")
-        arn = self.arn("model-package-group", name, tags=p.get("Tags"))
-        made = {"ModelPackageGroupArn": arn, "ModelPackageGroupStatus": "Completed", "CreatedBy": {}}
-        self._groups[name] = {**p, **made, "CreationTime": self.clock.now()}
-        return {"ModelPackageGroupArn": arn}
-
-    def describe_model_package_group(self, p: Request) -> Request:
-        return find(self._groups, p["ModelPackageGroupName"].rsplit("/", 1)[-1], "Model Package Group")
+        return self.keep("ModelPackageGroup", p)
 
     def create_model_package(self, p: Request) -> Request:
-        refuse("ModelPackageGroupName" not in p, "the local cloud keeps versioned packages only: name a group")
-        group = self.describe_model_package_group(p)["ModelPackageGroupName"]
-        with self._lock:
-            if (token := p.get("ClientToken")) in self._tokens:
-                return {"ModelPackageArn": self._tokens[token]}
-            version = 1 + sum(package["ModelPackageGroupName"] == group for package in self._packages.values())
-            arn = self.arn("model-package", f"{group}/{version}", tags=p.get("Tags"))
-            self._packages[arn] = {
-                "ModelApprovalStatus": "PendingManualApproval", **p, "ModelPackageArn": arn, "ModelPackageVersion": version,
-                "ModelPackageGroupName": group, "ModelPackageStatus": "Completed", "CreationTime": self.clock.now(),
-                "ModelPackageStatusDetails": {"ValidationStatuses": []},
-            }  # fmt: skip
-            self._tokens |= {token: arn} if token else {}
-        self._tell(arn)
-        return {"ModelPackageArn": arn}
-
-    def describe_model_package(self, p: Request) -> Request:
-        return find(self._packages, p["ModelPackageName"], "ModelPackage")
+        group = self.find("ModelPackageGroup", p)["ModelPackageGroupName"]
+        packages = self.list_model_packages({"ModelPackageGroupName": group})["ModelPackageSummaryList"]
+        for package in packages:
+            if package["ClientToken"] == p["ClientToken"]:
+                return {"ModelPackageArn": package["ModelPackageArn"]}
+        name, version = self.arn("model-package", f"{group}/{len(packages) + 1}"), len(packages) + 1
+        self.keep("ModelPackage", {"ModelPackageName": name, **p}, ModelPackageArn=name, ModelPackageVersion=version)
+        return {"ModelPackageArn": name}
 
     def list_model_packages(self, p: Request) -> Request:
-        group, approval = p.get("ModelPackageGroupName", "").rsplit("/", 1)[-1], p.get("ModelApprovalStatus")
-        of_group = [one for one in self._packages.values() if group in ("", one["ModelPackageGroupName"])]
-        kept = [one for one in of_group if approval in (None, one["ModelApprovalStatus"])]
-        return page(kept, p, into="ModelPackageSummaryList", name="ModelPackageArn")
+        only(p, "ModelPackageGroupName")
+        rows = self._kept["ModelPackage"].values()
+        return {"ModelPackageSummaryList": [one for one in rows if p.items() <= one.items()]}
 
     def update_model_package(self, p: Request) -> Request:
-        package = find(self._packages, p["ModelPackageArn"], "ModelPackage")
-        customer = {**package.get("CustomerMetadataProperties", {}), **p.pop("CustomerMetadataProperties", {})}
-        package.update(p, CustomerMetadataProperties=customer, LastModifiedTime=self.clock.now())
-        self._tell(p["ModelPackageArn"])
+        only(p, "ModelPackageArn ModelApprovalStatus ApprovalDescription")
+        self.find("ModelPackage", {"ModelPackageName": p["ModelPackageArn"]}).update(p)
         return {"ModelPackageArn": p["ModelPackageArn"]}
-
-    def list_tags(self, p: Request) -> Request:
-        tags = find(self._tags, p["ResourceArn"], "resource")
-        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
-
-    def _tell(self, arn: str) -> None:
-        told = ("ModelPackageGroupName", "ModelPackageVersion", "ModelPackageArn", "ModelPackageStatus",
-                "ModelApprovalStatus", "ApprovalDescription", "CustomerMetadataProperties")  # fmt: skip
-        self.tell("Model Package", {key: self._packages[arn][key] for key in told if key in self._packages[arn]}, arn)
 
 
 def refuse(when: bool, message: str) -> None:
     """Raise SageMaker's ValidationException when the condition holds."""
     if when:
-        raise ValidationError(message=message)
+        raise ValidationError(message)
 
 
-def in_use(when: bool, message: str) -> None:
-    """Raise ResourceInUse when the condition holds."""
-    if when:
-        raise ResourceInUseException(message=message)
-
-
-def find(where: dict[str, Any], name: str, kind: str) -> Any:
-    """The named resource. For an absent one SageMaker answers ValidationException, whatever its model says
-    (https://github.com/aws/aws-sdk/issues/165)."""
-    refuse(name not in where, f'Could not find {kind} "{name}".')
-    return where[name]
-
-
-def page(items: Iterable[Request], p: Request, *, into: str, name: str, status: str = "") -> Request:
-    """One page of a List action: the filters, order and token that every SageMaker list has."""
-    kept = [
-        item for item in items
-        if p.get("NameContains", "").lower() in str(item[name]).lower()
-        and p.get("StatusEquals", item.get(status)) == item.get(status)
-        and all(item[time] > _aware(p[f"{time}After"]) for time in _TIMES if f"{time}After" in p)
-        and all(item[time] < _aware(p[f"{time}Before"]) for time in _TIMES if f"{time}Before" in p)
-    ]  # fmt: skip
-    by = {"Name": name, "Status": status}.get(p.get("SortBy", ""), "CreationTime")
-    kept.sort(key=lambda item: item[by], reverse=p.get("SortOrder") == "Descending")
-    start, size = int(p.get("NextToken") or 0), int(p.get("MaxResults") or 100)
-    more = {"NextToken": str(start + size)} if start + size < len(kept) else {}
-    return {into: kept[start : start + size], **more}
+def only(given: Request, known: str) -> None:
+    """NotImplementedError for a member on which nothing here acts."""
+    if unknown := sorted(set(given) - set(known.split())):
+        raise NotImplementedError(f"the local cloud does not simulate {', '.join(unknown)}")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -175,41 +136,28 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 def install(cloud: LocalCloud) -> None:
     """Give the cloud its registry, labeling, training and endpoints."""
-    from . import endpoints, labeling, training
+    from .endpoints import Endpoints
+    from .labeling import Labeling
+    from .training import Training
 
-    tags: dict[str, dict[str, str]] = {}
-    cloud.registry, cloud.labeling = Registry(cloud, tags), labeling.Labeling(cloud, tags)
-    cloud.training, cloud.endpoints = training.Training(cloud, tags), endpoints.Endpoints(cloud, tags)
-
-
-def patches(service: str, actions: Iterable[str], behaviour: str, *, absent: Iterable[str] = ()) -> tuple[Patch, ...]:
-    """Rows of the patch table that hand these actions of the SageMaker API to the cloud's service of that name."""
-
-    def make(action: str) -> Callable[[Any, LocalCloud], Any]:
-        def handler(_: Any, cloud: LocalCloud) -> Callable[[SageMakerResponse], ActionResult]:
-            return lambda response: ActionResult(getattr(getattr(cloud, service), action)(dict(response._get_params())))
-
-        return handler
-
-    owner = "moto.sagemaker.responses.SageMakerResponse"
-    return tuple(Patch(owner, action, behaviour, make(action), action in absent) for action in actions)
+    cloud.labeling, cloud.training, cloud.endpoints = Labeling(cloud), Training(cloud), Endpoints(cloud)
+    cloud.sagemaker = (Registry(cloud), cloud.labeling, cloud.training, cloud.endpoints)
 
 
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _loud(original: Callable[[SageMakerResponse], Any], cloud: LocalCloud) -> Callable[[SageMakerResponse], Any]:
-    def call_action(self: SageMakerResponse) -> Any:
-        action = xform_name(self._get_action())
-        if not any(action in one.actions for one in (cloud.registry, cloud.labeling, cloud.training, cloud.endpoints)):
+def _served(_: Any, cloud: LocalCloud) -> Callable[[Any], Any]:
+    def call_action(response: Any) -> Any:
+        action = xform_name(response._get_action())
+        service = next((one for one in cloud.sagemaker if hasattr(one, action)), None)
+        if service is None:
             raise NotImplementedError(f"the local cloud does not simulate SageMaker's {action}")
-        return original(self)
+        try:
+            result = getattr(service, action)(dict(response._get_params()))
+        except ServiceException as error:
+            result = error
+        return response.serialized(ActionResult(result))
 
     return call_action
 
 
-PATCHES = (
-    Patch("moto.sagemaker.responses.SageMakerResponse", "call_action", "No action answers from a canned state.", _loud),
-    *patches("registry", Registry.actions, "A package keeps its metadata, has an approval and tells of it."),
-)
+_RESPONSE = "moto.sagemaker.responses.SageMakerResponse"
+PATCHES = (Patch(_RESPONSE, "call_action", "Jobs, models, endpoints and packages live; nothing is canned.", _served),)

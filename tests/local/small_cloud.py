@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from winnow_local import endpoints, labeling, patches, sagemaker, stepfunctions, training
+from winnow_local import endpoints, patches, sagemaker, stepfunctions
 from winnow_local.clock import VirtualClock
 
 Event = dict[str, Any]
@@ -79,7 +79,7 @@ class SmallCloud:
 @contextmanager
 def small_cloud() -> Iterator[SmallCloud]:
     """A fresh cloud with the SageMaker half's patches in force and a bucket called data."""
-    rows = [row for module in (sagemaker, labeling, training, endpoints, stepfunctions) for row in module.PATCHES]
+    rows = [row for module in (sagemaker, endpoints, stepfunctions) for row in module.PATCHES]
     with mock_aws():
         cloud = SmallCloud()
         sagemaker.install(cloud)  # type: ignore[arg-type]

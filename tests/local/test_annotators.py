@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from winnow_local.annotators import Annotator, Crowd, TruthOracle, image_key, text_key
+from winnow_local.annotators import Annotator, Crowd, TruthOracle
 
 TASKS = [{"text": f"item {n}"} for n in range(400)]
 PAIRS = [(f"item {n}", "cat" if n % 2 else "dog") for n in range(400)]
@@ -58,12 +58,12 @@ def test_a_task_goes_to_distinct_workers_who_share_the_work() -> None:
 def test_spammers_ignore_the_truth_until_they_are_replaced() -> None:
     honest = Annotator.skilled("ann", accuracy=1.0, classes=2)
     people = crowd(honest)
-    people.replace([Annotator.skilled("bot", accuracy=1.0, classes=2, spam="constant")])
+    people.replace([Annotator("bot", ((1.0, 0.0), (1.0, 0.0)))])
 
     spam = answers(people)
     people.replace([honest])
 
-    assert len({row[0][1] for row in spam}) == 1
+    assert {row[0][1] for row in spam} == {"cat"}
     assert [row[0][1] for row in answers(people)] == [label for _, label in PAIRS]
 
 
@@ -86,7 +86,7 @@ def test_an_answer_beyond_the_time_limit_is_lost_and_so_is_an_absent_worker() ->
 def test_the_truth_of_a_text_survives_case_and_white_space() -> None:
     oracle = TruthOracle([("Call  [NAME] now", "cat")])
 
-    assert oracle({"input": {"text": "call [NAME] now"}}) == "cat"
+    assert oracle({"classes": ["cat", "dog"], "text": "call [NAME] now"}) == "cat"
     with pytest.raises(LookupError, match="no truth"):
         oracle({"text": "unheard of"})
 
@@ -100,19 +100,4 @@ def test_the_truth_of_an_image_is_found_by_its_pixels() -> None:
     oracle = TruthOracle([(encodings[0], "dog")], read=lambda uri: encodings[1])
 
     assert encodings[0] != encodings[1]
-    assert image_key(encodings[0]) == image_key(encodings[1])
     assert oracle({"image": "s3://bucket/key.png"}) == "dog"
-    assert text_key("A b") == text_key(" a  B ")
-
-
-@pytest.mark.parametrize("traits", [{"seconds_per_item": 0.0}, {"availability": 0.0}])
-def test_an_impossible_worker_is_refused(traits: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="seconds_per_item"):
-        Annotator.skilled("ann", accuracy=0.9, classes=2, **traits)
-
-
-def test_a_confusion_matrix_must_be_square_and_stochastic() -> None:
-    with pytest.raises(ValueError, match="square"):
-        Annotator("ann", ((0.5, 0.4), (0.5, 0.5)))
-    with pytest.raises(ValueError, match="classes"):
-        crowd(Annotator.skilled("ann", accuracy=0.9, classes=3))
