@@ -41,6 +41,10 @@ def finish(ports, batch, *, confidence=lambda place: 1.0, label=lambda place: "c
     return ids
 
 
+def answers(**given):
+    return [{"worker": worker, "label": label} for worker, label in given.items()]
+
+
 def part(ports, version, role):
     return from_jsonl(gzip.decompress(ports.data.objects[layout.dataset_part(version, role)]))
 

@@ -149,7 +149,7 @@ class TrainingPolicy(Section):
 
     min_labels: int = Field(20, ge=2, le=1_000_000, description="Train-role labels needed before the first training.")
     min_new_labels: int = Field(
-        5, ge=0, le=1_000_000, description="New train labels since the last challenger that make another worth it."
+        5, ge=0, le=1_000_000, description="New train labels that make another challenger worth it."
     )
     members: int = Field(4, ge=0, le=16, description="Committee members beside the main head.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the fit; the same data and seed give the same model.")

@@ -21,6 +21,7 @@ from winnow.loop import Loop
 from winnow.metrics import Metric
 from winnow.ports import Ports
 from winnow.selection import arms
+from winnow.selection.budget import affordable
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
 from winnow.steps.candidates import Candidates
@@ -80,8 +81,7 @@ def _select(request: SelectRequest, ports: Ports) -> Outcome:
     spent = committed(ports)
     rules = ports.loop.batches
     wanted = min(request.size or rules.size, rules.size)
-    each = price("select", ports.loop)
-    size = min(wanted, int((ports.loop.budget.total_usd - spent) / each)) if each else wanted
+    size = affordable(wanted, left=ports.loop.budget.total_usd - spent, price=price("select", ports.loop))
     if size < min(rules.min_size, wanted):
         return _skip("budget", freshness, Metric("MoneyCommitted", float(spent)))
     plan = _plan(request, size, crowned, pool, ports)
