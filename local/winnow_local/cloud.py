@@ -135,7 +135,7 @@ class LocalCloud:
 
     def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str = "None") -> None:
         """Report one value of a service's metric, now."""
-        self.cloudwatch.record(namespace, name, dims, value, unit=unit)
+        self.cloudwatch.record(namespace, name, dims, value)
 
     def log(self, group: str, lines: list[str]) -> None:
         """Append to a log group."""

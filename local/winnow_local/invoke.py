@@ -161,7 +161,7 @@ class Lambdas:
         if not throttled:
             counted["Errors"] = float(error is not None)
         for name, value in counted.items():
-            cloudwatch.record("AWS/Lambda", name, dims, value, unit="Milliseconds" if name == "Duration" else "Count")
+            cloudwatch.record("AWS/Lambda", name, dims, value)
         lines = [line for line in log.splitlines() if line]
         for line in lines:
             if line.startswith("{") and '"_aws"' in line:
