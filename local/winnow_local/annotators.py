@@ -89,9 +89,7 @@ class Crowd:
 
 class TruthOracle:
     """Finds the true class by content: by the normalised text, or by the pixels of an image, in what the worker sees.
-
-    `pairs` are (text or encoded image as people see it, class); `read` fetches an `s3://` URI, as their browser would.
-    """
+    `pairs` are (text or encoded image as people see it, class); `read` fetches an `s3://` URI, as their browser would."""
 
     def __init__(self, pairs: Iterable[tuple[str | bytes, str]], *, read: Callable[[str], bytes] | None = None) -> None:
         self._truth, self._read = {_key(payload): label for payload, label in pairs}, read

@@ -1,8 +1,7 @@
 """SageMaker endpoints: models in containers, canary updates that bake under alarms, invocations, data capture.
 
-Traffic shifts and bakes in virtual time; while a deployment bakes, its alarms are evaluated every virtual minute, and
-one in ALARM brings the old fleet back. After that the endpoint is InService again with the *old* config and a
-FailureReason, as on AWS. Shapes and rules: aws-contracts 1.11 and 3.1 to 3.6.
+While a deployment bakes, its alarms are evaluated every virtual minute; one in ALARM brings the old fleet back, and the
+endpoint is InService again with the *old* config and a FailureReason. Rules: aws-contracts 1.11 and 3.1 to 3.6.
 """
 
 from __future__ import annotations
@@ -55,11 +54,8 @@ class Endpoint:
 
 
 class Endpoints(Service):
-    """Models, endpoint configs of one variant, endpoints and their runtime.
-
-    `skew[config]` changes what that fleet's container sees of a request body, `(body, content_type) -> body`: a
-    preprocessing fault for a drill.
-    """
+    """Models, endpoint configs of one variant, endpoints and their runtime. `skew[config]` changes what that fleet's
+    container sees of a request body, `(body, content_type) -> body`: a preprocessing fault for a drill."""
 
     plain: ClassVar = {"list_models": "Model Models", "list_endpoint_configs": "EndpointConfig EndpointConfigs",
                        "list_endpoints": "Endpoint Endpoints"}  # fmt: skip
@@ -165,8 +161,7 @@ class Endpoints(Service):
             if old:
                 self._set(endpoint, "RollingBack")
         endpoint.green, endpoint.share = None, 0.0
-        if endpoint.shown["EndpointStatus"] == "RollingBack":
-            self.clock.sleep(ROLLBACK_SECONDS)
+        self.clock.sleep(ROLLBACK_SECONDS if endpoint.shown["EndpointStatus"] == "RollingBack" else 0.0)
         if retired:
             retired.close()
         self._set(endpoint, "InService" if endpoint.blue else "Failed")

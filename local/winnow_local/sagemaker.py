@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from botocore import xform_name
@@ -19,9 +19,6 @@ from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 
 from .patches import Patch
-
-if TYPE_CHECKING:
-    from .cloud import LocalCloud
 
 Request = dict[str, Any]
 
@@ -34,7 +31,7 @@ class Service:
 
     plain: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, cloud: LocalCloud) -> None:
+    def __init__(self, cloud: Any) -> None:
         self.cloud, self.clock = cloud, cloud.clock
         self._kept: dict[str, dict[str, Request]] = defaultdict(dict)
         for action, of in self.plain.items():
@@ -97,9 +94,8 @@ class Registry(Service):
     def create_model_package(self, p: Request) -> Request:
         group = self.find("ModelPackageGroup", p)["ModelPackageGroupName"]
         packages = self.list_model_packages({"ModelPackageGroupName": group})["ModelPackageSummaryList"]
-        for package in packages:
-            if package["ClientToken"] == p["ClientToken"]:
-                return {"ModelPackageArn": package["ModelPackageArn"]}
+        for package in (package for package in packages if package["ClientToken"] == p["ClientToken"]):
+            return {"ModelPackageArn": package["ModelPackageArn"]}
         name, version = self.arn("model-package", f"{group}/{len(packages) + 1}"), len(packages) + 1
         self.keep("ModelPackage", {"ModelPackageName": name, **p}, ModelPackageArn=name, ModelPackageVersion=version)
         return {"ModelPackageArn": name}
@@ -134,7 +130,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     return parts.netloc, uri[len(f"s3://{parts.netloc}/") :]
 
 
-def install(cloud: LocalCloud) -> None:
+def install(cloud: Any) -> None:
     """Give the cloud its registry, labeling, training and endpoints."""
     from .endpoints import Endpoints
     from .labeling import Labeling
@@ -144,7 +140,7 @@ def install(cloud: LocalCloud) -> None:
     cloud.sagemaker = (Registry(cloud), cloud.labeling, cloud.training, cloud.endpoints)
 
 
-def _served(_: Any, cloud: LocalCloud) -> Callable[[Any], Any]:
+def _served(_: Any, cloud: Any) -> Callable[[Any], Any]:
     def call_action(response: Any) -> Any:
         action = xform_name(response._get_action())
         service = next((one for one in cloud.sagemaker if hasattr(one, action)), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonata
 from botocore import xform_name
@@ -19,18 +19,14 @@ from jsonata.jexception import JException
 from .patches import Patch
 from .sagemaker import only
 
-if TYPE_CHECKING:
-    from .clock import Signal
-    from .cloud import LocalCloud
-
 Json = dict[str, Any]
 MAX_PAYLOAD_BYTES = 262_144
 _TRAINING, _INVOKE = "arn:aws:states:::sagemaker:createTrainingJob.sync", "arn:aws:states:::lambda:invoke"
 KNOWN = {
     "Type": "Task Choice Wait Map Succeed Fail",
     "Resource": f"{_TRAINING} {_INVOKE} arn:aws:states:::s3:listObjectsV2",
-    "fields": """Type Comment Next End Output Assign Retry Catch Resource Arguments TimeoutSeconds Choices Default Seconds Error
-        Cause ItemReader ItemBatcher ItemProcessor MaxConcurrency ToleratedFailurePercentage""",
+    "fields": """Type Comment Next End Output Assign Retry Catch Resource Arguments TimeoutSeconds Choices Default Seconds
+        Error Cause ItemReader ItemBatcher ItemProcessor MaxConcurrency ToleratedFailurePercentage""",
 }
 
 
@@ -76,7 +72,7 @@ def evaluate(template: Any, states: Json, variables: Json) -> Any:
 class Runner:
     """Runs one execution. States run in a task of the clock; waiting, for time or for a job, is idle."""
 
-    def __init__(self, cloud: LocalCloud, execution: Any, machine: Json) -> None:
+    def __init__(self, cloud: Any, execution: Any, machine: Json) -> None:
         self.cloud, self.clock, self.execution, self.machine = cloud, cloud.clock, execution, machine
         self._waits_for, self._stopped = self.clock.signal(), False
         self._deadline = self.clock.time() + machine.get("TimeoutSeconds", 31_536_000)
@@ -125,11 +121,10 @@ class Runner:
                     self._rest(_back_off(rules[rule], tried[rule], f"{self.execution.name}{data}{tried}"))
                     tried[rule] += 1
                     continue
-                catcher = next((catcher for catcher in state.get("Catch", []) if _matches(catcher, failed)), None)
-                if catcher is None:
-                    raise
                 error = {"Error": failed.error, "Cause": failed.cause}
-                return self._leave(catcher, {"input": data, "errorOutput": error}, error, variables), catcher["Next"]
+                for catcher in (catcher for catcher in state.get("Catch", []) if _matches(catcher, failed)):
+                    return self._leave(catcher, {"input": data, "errorOutput": error}, error, variables), catcher["Next"]
+                raise
         raise AbortedError
 
     def _state(self, state: Json, data: Any, variables: Json) -> tuple[Any, str | None]:
@@ -189,8 +184,8 @@ class Runner:
         except ClientError as error:
             code = error.response["Error"]["Code"].removesuffix("Exception")
             raise StateError(f"SageMaker.{code}Exception", error.response["Error"]["Message"]) from error
-        shown: Json = json.loads(json.dumps(answer, default=lambda value: value.isoformat()))
-        return shown
+        answer.pop("ResponseMetadata")
+        return dict(json.loads(json.dumps(answer, default=str)))
 
     def _map(self, state: Json, states: Json, variables: Json) -> list[Any]:
         """A child for each batch of the listing, one after the other; a child sees none of its parent's variables."""
@@ -208,7 +203,7 @@ class Runner:
             raise StateError("States.ExceedToleratedFailureThreshold", "; ".join(failures))
         return results
 
-    def _rest(self, seconds: float, signal: Signal | None = None) -> bool:
+    def _rest(self, seconds: float, signal: Any = None) -> bool:
         """Wait for so long, or until the signal (True), unless the execution is stopped or runs out of time."""
         self._waits_for = signal = signal or self.clock.signal()
         on = not self._stopped and signal.wait(max(0.0, min(seconds, self._deadline - self.clock.time())))
@@ -219,13 +214,12 @@ class Runner:
         return on
 
 
-def install(cloud: LocalCloud) -> None:
+def install(cloud: Any) -> None:
     """Let training-job events wake the executions that wait for them, as the service's managed rule does."""
     cloud.training_waits = {}
 
     def woken(event: Json) -> None:
-        if waiting := cloud.training_waits.get(event["detail"]["TrainingJobName"]):
-            waiting.set()
+        cloud.training_waits.pop(event["detail"]["TrainingJobName"], cloud.clock.signal()).set()
 
     cloud.subscribe("SageMaker Training Job State Change", woken)
 
@@ -249,7 +243,7 @@ def _back_off(rule: Json, tried: int, draw: str) -> float:
     return random.Random(draw).uniform(0, delay) if rule.get("JitterStrategy") == "FULL" else float(delay)
 
 
-def _started(original: Callable[..., Any], cloud: LocalCloud) -> Callable[..., Any]:
+def _started(original: Callable[..., Any], cloud: Any) -> Callable[..., Any]:
     def start_execution(self: Any, *args: Any, **kwargs: Any) -> Any:
         machine = json.loads(self.definition)
         only({machine.get("QueryLanguage", "JSONPath"): machine}, "JSONata")

@@ -51,15 +51,14 @@ class Training(Service):
 
     def _run(self, job: Request) -> None:
         """Do the container's work, and appoint the virtual moment at which it is seen to end."""
-        longest, end, model = job["StoppingCondition"]["MaxRuntimeInSeconds"], ("Completed", "Completed", ""), b""
+        end, model = ("Completed", "Completed", ""), b""
+        later = min(self.virtual_seconds, job["StoppingCondition"]["MaxRuntimeInSeconds"])
         with tempfile.TemporaryDirectory() as folder:
             try:
                 model = self._container(job, Path(folder))
             except TrainingError as error:
                 end = ("Failed", "Failed", str(error)[:1024])
-        if self.virtual_seconds > longest:
-            end = ("Stopped", "MaxRuntimeExceeded", "")
-        later = min(self.virtual_seconds, longest)
+        end = end if later == self.virtual_seconds else ("Stopped", "MaxRuntimeExceeded", "")
         self.clock.call_later(later, lambda: self.clock.spawn(lambda: self._end(job, model, *end)), name="training ends")
 
     def _container(self, job: Request, root: Path) -> bytes:
@@ -70,13 +69,14 @@ class Training(Service):
             "AWS_REGION": self.cloud.region, "TRAINING_JOB_NAME": job["TrainingJobName"], "SM_MODEL_DIR": str(ml / "model"),
             "SM_OUTPUT_DIR": str(ml / "output"), **job.get("Environment", {}),
         }  # fmt: skip
-        for folder in ("model", "output"):
-            (ml / folder).mkdir(parents=True)
+        for needed in ("model", "output"):
+            (ml / needed).mkdir(parents=True)
         with tarfile.open(self._download(given["sagemaker_submit_directory"], root / "source")) as tar:
             tar.extractall(ml / "code", filter="data")
         for channel in job["InputDataConfig"]:
-            folder = environment[f"SM_CHANNEL_{channel['ChannelName'].upper()}"] = str(ml / "input/data" / channel["ChannelName"])
-            self._download(channel["DataSource"]["S3DataSource"]["S3Uri"], Path(folder))
+            folder = ml / "input/data" / channel["ChannelName"]
+            environment[f"SM_CHANNEL_{channel['ChannelName'].upper()}"] = str(folder)
+            self._download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
         own = [f"--{name}={given[name]}" for name in sorted(given) if not name.startswith("sagemaker_")]
         command, pipe = [sys.executable, given["sagemaker_program"], *own], subprocess.PIPE
         process = subprocess.Popen(command, cwd=ml / "code", env=environment, stdout=pipe, stderr=subprocess.STDOUT)

@@ -27,7 +27,7 @@ if given.then == "fail":
 if given.then == "crash":
     raise KeyError("label")
 rows = {path.name: path.read_text() for path in sorted(inside.rglob("*")) if path.is_file()}
-seen = {"rows": rows, "seed": given.seed, "pi": os.environ["PI"], "path": sys.path[1:2] == [os.getcwd()], 
+seen = {"rows": rows, "seed": given.seed, "pi": os.environ["PI"], "path": sys.path[1:2] == [os.getcwd()],
         "account": [name for name in os.environ if name.startswith("AWS_") and name != "AWS_REGION"]}
 pathlib.Path(os.environ["SM_MODEL_DIR"], "model.json").write_text(json.dumps(seen))
 """

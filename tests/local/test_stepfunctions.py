@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from tests.local.small_cloud import Event, SmallCloud, small_cloud
 from winnow_local.stepfunctions import StateError, evaluate
