@@ -1,7 +1,7 @@
 """The virtual clock: time moves only when nobody works, so weeks of waiting cost nothing and no wait is guessed.
 
-*Tasks* (`spawn`) run in threads; while one runs, or anybody holds `busy()`, time stands still. *Timers* run one after the
-other in the thread that drives (`run`), each once everything before it has settled. Whoever sleeps or waits for a `Signal`
+*Tasks* (`spawn`) run in threads; while one runs, or anybody holds `busy()`, time stands still. *Timers* run one after
+the other in the thread that drives (`run`), each once all before it has settled. Whoever sleeps or waits for a `Signal`
 is idle, and busy again before time can move past it. With `speed` the clock follows the real one, that much faster.
 """
 

@@ -1,7 +1,7 @@
 """CloudWatch: series in memory, embedded metrics, and alarms that evaluate when it matters.
 
-An alarm is looked at on the minute after data for it arrived, again while that data leaves its window, and otherwise not
-at all: weeks of silence cost nothing.
+An alarm is looked at on the minute after data for it arrived, again while that data leaves its window, and otherwise
+not at all: weeks of silence cost nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class CloudWatch:
 
     def changed(self, alarm: Alarm, old: str) -> None:
         """Tell EventBridge, run the actions of a new state, and look at the composite alarms that name the alarm."""
-        state = {"value": alarm.state_value, "reason": alarm.state_reason, "timestamp": self._cloud.clock.now().isoformat()}
+        when = self._cloud.clock.now().isoformat()
+        state = {"value": alarm.state_value, "reason": alarm.state_reason, "timestamp": when}
         detail = {"alarmName": alarm.name, "state": state, "previousState": {"value": old}}
         self._cloud.emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [alarm.alarm_arn])
         if suppressor := getattr(alarm, "suppressor", None):
@@ -115,13 +116,13 @@ class CloudWatch:
             if other.rule and f'"{alarm.name}"' in other.rule:
                 self._look(other.name)
 
-    def _unless_suppressed(self, alarm: Alarm, name: str, wait: float, extension: float, detail: dict[str, Any]) -> None:
-        """Act after `wait`, unless the suppressor is in ALARM then; in that case see again after `extension`."""
+    def _unless_suppressed(self, alarm: Alarm, name: str, wait: float, again: float, detail: dict[str, Any]) -> None:
+        """Act after `wait`, unless the suppressor is in ALARM then; in that case see once more after `again`."""
 
         def see() -> None:
             if alarm.state_value == detail["state"]["value"]:
                 if self._alarms[name].state_value == "ALARM":
-                    self._unless_suppressed(alarm, name, extension, extension, detail)
+                    self._unless_suppressed(alarm, name, again, again, detail)
                 else:
                     self._act(alarm, detail)
 
@@ -129,8 +130,8 @@ class CloudWatch:
 
     def _act(self, alarm: Alarm, detail: dict[str, Any]) -> None:
         new, old = detail["state"], detail["previousState"]["value"]
-        actions = {"ALARM": alarm.alarm_actions, "OK": alarm.ok_actions}.get(new["value"], alarm.insufficient_data_actions)
-        for arn in (actions or []) if alarm.actions_enabled else []:
+        actions = {"ALARM": alarm.alarm_actions, "OK": alarm.ok_actions}.get(new["value"], [])
+        for arn in actions if alarm.actions_enabled else []:
             if ":sns:" not in arn:
                 raise NotImplementedError(f"the local cloud does not run the alarm action {arn}")
             told = {"AlarmName": alarm.name, "AlarmDescription": alarm.description, "AlarmArn": alarm.alarm_arn}
@@ -246,8 +247,9 @@ def _get_statistics(_: Any, cloud: LocalCloud) -> Any:
         given, points = self._get_params(), []
         dims = frozenset((each["Name"], each["Value"]) for each in given.get("Dimensions") or [])
         key, period = (given["Namespace"], given["MetricName"], dims), float(given["Period"])
-        start, end = ((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() for at in (given["StartTime"], given["EndTime"]))
-        for at in sorted({when // period * period for when, _ in cloud.cloudwatch.series.get(key, []) if start <= when < end}):
+        start, end = (given[name].replace(tzinfo=UTC).timestamp() for name in ("StartTime", "EndTime"))
+        series = cloud.cloudwatch.series.get(key, [])
+        for at in sorted({when // period * period for when, _ in series if start <= when < end}):
             found = [{stat: cloud.cloudwatch.statistic(key, stat, at, at + period) for stat in given.get(kind) or []}
                      for kind in ("Statistics", "ExtendedStatistics")]  # fmt: skip
             points.append({"Timestamp": datetime.fromtimestamp(at, UTC), **found[0], "ExtendedStatistics": found[1]})

@@ -50,7 +50,7 @@ class Faults:
         self._requests, self._events = list[_Fault](), list[_Fault]()
 
     def fail_next(self, service: str, operation: str, times: int = 1, *, reply_lost: bool = False) -> None:
-        """The next attempts at `s3`, `put_object` answer 503, before they act or (reply_lost) after; botocore retries."""
+        """The next attempts at `s3`, `put_object` answer 503, before they act or (reply_lost) after."""
         wanted = (service, xform_name(operation))
         self._requests.append(_Fault(lambda asked: asked == wanted, times, reply_lost))
 
@@ -162,5 +162,5 @@ PATCHES = (
     Patch(_STUB, "__call__", "Unknown actions and hosts are errors.", _stubber),
     Patch(_AGENT, "to_string", "Nobody reads the user agent.", lambda *_: lambda self: "winnow"),
     Patch("botocore.endpoint", "time", "A retry's back-off is real time; here nobody waits for it.", _quick_retries),
-    Patch(_POLICY, "is_action_permitted", "TLS requests do not meet the Condition of a TLS-only Deny.", _conditional_deny),
+    Patch(_POLICY, "is_action_permitted", "Nobody meets the Condition of a TLS-only Deny.", _conditional_deny),
 )

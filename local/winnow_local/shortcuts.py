@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from http import HTTPStatus
+from operator import itemgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 Answer = dict[str, Any] | None
-PAGE = 1000
 _clouds: list[LocalCloud] = []
 
 
@@ -79,7 +79,8 @@ def _get(backend: S3Backend, asked: Params) -> Answer:
     about = _head(backend, asked)
     if about is None:
         return None
-    value = backend.get_object(asked["Bucket"], asked["Key"], version_id=asked.get("VersionId")).value  # type: ignore[union-attr]
+    key: Any = backend.get_object(asked["Bucket"], asked["Key"], version_id=asked.get("VersionId"))
+    value = key.value
     return {**about, "Body": StreamingBody(io.BytesIO(value), len(value))}
 
 
@@ -96,44 +97,34 @@ def _put(backend: S3Backend, asked: Params) -> Answer:
 
 
 def _list(backend: S3Backend, asked: Params) -> Answer:
-    bucket, prefix = backend.buckets[asked["Bucket"]], asked.get("Prefix", "")
+    bucket, prefix, size = backend.buckets[asked["Bucket"]], asked.get("Prefix", ""), asked.get("MaxKeys", 1000)
     latest = ((name, bucket.keys[name]) for name in list(bucket.keys) if name.startswith(prefix))
-    live = dict(sorted((name, key) for name, key in latest if isinstance(key, FakeKey)))
-    token, size = asked.get("ContinuationToken"), asked.get("MaxKeys", PAGE)
+    live = sorted((name, key) for name, key in latest if isinstance(key, FakeKey))
+    token = asked.get("ContinuationToken")
     after = urlsafe_b64decode(token).decode() if token else asked.get("StartAfter", "")
-    names = list(live)
-    start = bisect_right(names, after) if after else 0
-    page = names[start : start + size]
-    more = start + size < len(names)
-    contents = [{"Key": name, **_listed(live[name])} for name in page]
+    start = bisect_right(live, after, key=itemgetter(0)) if after else 0
+    page, more = live[start : start + size], start + size < len(live)
     found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "KeyCount": len(page), "IsTruncated": more}
-    found |= {"Contents": contents} if contents else {}
-    return found | ({"NextContinuationToken": urlsafe_b64encode(page[-1].encode()).decode()} if more else {})
+    if page:
+        found["Contents"] = [{"Key": name, **_listed(key)} for name, key in page]
+    return found | ({"NextContinuationToken": urlsafe_b64encode(page[-1][0].encode()).decode()} if more else {})
 
 
 def _list_versions(backend: S3Backend, asked: Params) -> Answer:
-    bucket, prefix, size = backend.buckets[asked["Bucket"]], asked.get("Prefix", ""), asked.get("MaxKeys", PAGE)
+    bucket, prefix, size = backend.buckets[asked["Bucket"]], asked.get("Prefix", ""), asked.get("MaxKeys", 1000)
     if not bucket.is_versioned:
         return None
     names = sorted(name for name in list(bucket.keys) if name.startswith(prefix))
     flat = [(name, key, place == 0) for name in names for place, key in enumerate(reversed(bucket.keys.getlist(name)))]
-    start = 0
-    if marker := asked.get("KeyMarker"):
-        last = asked.get("VersionIdMarker")
-        passed = [
-            i
-            for i, (name, key, _) in enumerate(flat)
-            if name < marker or (name == marker and last in (None, key.version_id))
-        ]
-        start = passed[-1] + 1 if passed else 0
+    marker = asked.get("KeyMarker", ""), asked.get("VersionIdMarker")
+    seen = [n for n, (name, key, _) in enumerate(flat) if name < marker[0] or (name, key.version_id) == marker]
+    start = seen[-1] + 1 if seen else 0
     page, more = flat[start : start + size], start + size < len(flat)
     found: Params = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": more}
     for name, key, newest in page:
-        about = {"Key": name, "VersionId": key.version_id, "IsLatest": newest, "LastModified": _moment(key)}
-        live = isinstance(key, FakeKey)
-        found.setdefault("Versions" if live else "DeleteMarkers", []).append(
-            {**about, **(_listed(key) if live else {})}
-        )
+        live, about = isinstance(key, FakeKey), {"Key": name, "VersionId": key.version_id, "IsLatest": newest}
+        about |= _listed(key) if live else {"LastModified": _moment(key)}
+        found.setdefault("Versions" if live else "DeleteMarkers", []).append(about)
     return found | ({"NextKeyMarker": page[-1][0], "NextVersionIdMarker": page[-1][1].version_id} if more else {})
 
 
