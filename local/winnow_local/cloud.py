@@ -10,13 +10,17 @@ Inside the block every boto3 client of this process speaks to it; there is one l
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+from unittest.mock import patch
 
 import boto3
 from moto import mock_aws
@@ -27,9 +31,8 @@ from . import invoke, patches, shortcuts, strict
 from .clock import VirtualClock
 from .cloudwatch import CloudWatch
 from .deploy import Deployment
-from .events import Event, Events
+from .events import Events
 from .gateway import Faults, Gateway
-from .invoke import Invocation, Lambdas
 from .queues import Queues
 
 if TYPE_CHECKING:
@@ -55,18 +58,11 @@ class LocalCloud:
     endpoints: Endpoints
 
     def __init__(
-        self,
-        template: Path,
-        *,
-        stack: str = "winnow",
-        parameters: dict[str, str] | None = None,
-        region: str = "us-east-1",
-        workers: Literal["inprocess", "awslambdaric"] = "inprocess",
-        start: datetime = datetime(2026, 3, 2, 8, tzinfo=UTC),
-        seed: int = 0,
-        layers: Iterable[Path] | None = None,
+        self, template: Path, *, stack: str = "winnow", parameters: dict[str, str] | None = None,
+        region: str = "us-east-1", workers: Literal["inprocess", "awslambdaric"] = "inprocess",
+        start: datetime = datetime(2026, 3, 2, 8, tzinfo=UTC), seed: int = 0, layers: Iterable[Path] | None = None,
         speed: float | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._template, self._parameters = Path(template).absolute(), parameters or {}
         self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
         self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
@@ -74,17 +70,16 @@ class LocalCloud:
         self.faults = Faults()
         self.gateway = Gateway(self.faults, region=region)
         self.cloudwatch, self.queues = CloudWatch(self), Queues(self)
-        self.events, self.lambdas = Events(self, seed=seed), Lambdas(self)
-        self.runner: Runner = self.lambdas.run_in_process
-        self._clients: dict[str, Any] = {}
-        self._clients_lock = threading.RLock()
-        self._open = ExitStack()
+        self.events, self.lambdas = Events(self, seed=seed), invoke.Lambdas(self)
+        self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
+        self.invocations, self.runner = self.lambdas.invocations, self.lambdas.run_in_process
+        self._clients, self._clients_lock, self._open = dict[str, Any](), threading.RLock(), ExitStack()
 
     def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException:
-            self._open.close()
+            self.close()
             raise
         return self
 
@@ -100,16 +95,6 @@ class LocalCloud:
         """The stack's outputs."""
         return self.deployment.outputs
 
-    @property
-    def invocations(self) -> list[Invocation]:
-        """Every call of a function so far."""
-        return self.lambdas.invocations
-
-    @property
-    def lambda_backend(self) -> Any:
-        """moto's Lambda of this account and region."""
-        return lambda_backends[self.account][self.region]
-
     def client(self, service: str) -> Any:
         """A boto3 client of this cloud; made once, safe for several threads."""
         with self._clients_lock:
@@ -119,27 +104,13 @@ class LocalCloud:
 
     def invoke(self, function: str, event: Any, *, invoker: str = "direct") -> tuple[Any, dict[str, Any] | None]:
         """Call a function by name or ARN: its result, or the error as the runtime reports it."""
-        import json
-
         payload, error, _ = self.lambdas.invoke(self.lambdas.find(function), event, invoker=invoker)
         answer = json.loads(payload)
         return (answer, None) if error is None else (None, answer)
 
-    def emit_event(self, source: str, detail_type: str, detail: Event, resources: Iterable[str] = ()) -> None:
-        """Publish a service's event on the default bus."""
-        self.events.emit(source, detail_type, detail, resources)
-
-    def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
-        """Call back for every delivered event of a type."""
-        self.events.subscribe(detail_type, callback)
-
     def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str = "None") -> None:
         """Report one value of a service's metric, now."""
         self.cloudwatch.record(namespace, name, dims, value)
-
-    def log(self, group: str, lines: list[str]) -> None:
-        """Append to a log group."""
-        invoke.write_log(self, group, lines)
 
     def run_until_idle(self) -> None:
         """Let everything under way finish, waits and retries included; schedules alone do not keep it going."""
@@ -160,16 +131,20 @@ class LocalCloud:
         enter = self._open.enter_context
         enter(shortcuts.taken(self))
         enter(mock_aws())
-        enter(invoke.environment({**invoke_environment(self), "AWS_DEFAULT_REGION": self.region}))
+        here = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "POWERTOOLS_TRACE_DISABLED": "true"}
+        enter(patch.dict(os.environ, here))
         mock_random.seed(self._seed)
+        self.lambda_backend = lambda_backends[self.account][self.region]
         enter(patches.applied(self))
         self._open.callback(self.clock.close)
         self._open.callback(strict.enable, False)
         strict.enable(True)
         self._session = boto3.Session(region_name=self.region)
-        enter(_importable(self.layers))
-        enter(invoke.redirected())
-        enter(_clock_seam(self.clock))
+        enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
+        for name, module in list(sys.modules.items()):
+            for value in vars(module).values() if name.startswith("winnow.aws") else ():
+                getattr(value, "cache_clear", int)()  # what an earlier cloud's environment and clients were wired to
+        enter(patch.object(importlib.import_module("winnow.aws.clock"), "_time", self.clock.time))  # the product's seam
         sagemaker.install(self)
         stepfunctions.install(self)
         self._open.callback(self.endpoints.close)
@@ -180,37 +155,5 @@ class LocalCloud:
             self.runner = enter(Workers(self)).run
         self.deployment = Deployment(self, self._template, stack=self.stack, parameters=self._parameters)
         functions = self.lambda_backend.list_functions()
-        shared = [set(invoke.environment_of(function).items()) for function in functions]
-        if shared:
-            enter(invoke.environment(dict(set.intersection(*shared))))
-
-
-def invoke_environment(cloud: LocalCloud) -> dict[str, str]:
-    """What every function's process has, also while nobody runs."""
-    return {"AWS_REGION": cloud.region, "POWERTOOLS_TRACE_DISABLED": "true"}
-
-
-@contextmanager
-def _importable(folders: Iterable[Path]) -> Iterator[None]:
-    added = [str(folder) for folder in folders if str(folder) not in sys.path]
-    sys.path[:0] = added
-    try:
-        yield
-    finally:
-        for folder in added:
-            sys.path.remove(folder)
-
-
-@contextmanager
-def _clock_seam(clock: VirtualClock) -> Iterator[None]:
-    """Product code reads the virtual time through its one seam, `winnow.aws.clock`."""
-    from winnow.aws import clock as seam
-
-    for name, module in list(sys.modules.items()):
-        for value in vars(module).values() if name.startswith("winnow.aws") else ():
-            getattr(value, "cache_clear", int)()  # what an earlier cloud's environment and clients were wired to
-    before, seam._time = seam._time, clock.time
-    try:
-        yield
-    finally:
-        seam._time = before
+        if shared := [set(invoke.environment_of(function).items()) for function in functions]:
+            enter(patch.dict(os.environ, dict(set.intersection(*shared))))

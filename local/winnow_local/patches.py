@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import moto
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .cloud import LocalCloud
 
 MOTO_VERSION = "5.2.5"
+_ROWS = ("timeshift", "gateway", "deploy", "invoke", "events", "queues", "cloudwatch", "dynamodb", "sagemaker", "labeling",
+         "training", "endpoints", "stepfunctions")  # fmt: skip
 
 
 class MovedSymbolError(RuntimeError):
@@ -38,38 +41,26 @@ class Patch:
 
     @property
     def target(self) -> Any:
-        """The module or class that owns the symbol."""
-        parts = self.owner.split(".")
-        for cut in range(len(parts), 0, -1):
-            try:
-                found: Any = importlib.import_module(".".join(parts[:cut]))
-            except ModuleNotFoundError:
-                continue
-            for name in parts[cut:]:
-                found = getattr(found, name)
-            return found
-        raise MovedSymbolError(f"{self.owner} is not there any more")
+        """The module or class that owns the symbol; MovedSymbolError when there is none."""
+        try:
+            return pkgutil.resolve_name(self.owner)
+        except (AttributeError, ImportError) as error:
+            raise MovedSymbolError(f"{self.owner} is not there any more") from error
+
+
+def refusal(what: str) -> Callable[[Any, LocalCloud], Any]:
+    """A replacement that says what the local cloud does not do."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError(f"the local cloud does not {what}")
+
+    return lambda *_: refuse
 
 
 def table() -> tuple[Patch, ...]:
     """Every patch of this package."""
-    from . import (
-        cloudwatch,
-        deploy,
-        dynamodb,
-        endpoints,
-        events,
-        gateway,
-        invoke,
-        queues,
-        sagemaker,
-        stepfunctions,
-        timeshift,
-    )
-
-    ours = (timeshift, gateway, deploy, invoke, events, queues, cloudwatch, dynamodb)
-    modules = (*ours, sagemaker, endpoints, stepfunctions)
-    return tuple(patch for module in modules for patch in module.PATCHES)
+    modules = [importlib.import_module(f"{__package__}.{name}") for name in _ROWS]
+    return tuple(patch for module in modules for patch in getattr(module, "PATCHES", ()))
 
 
 def check() -> None:
@@ -83,22 +74,15 @@ def check() -> None:
 
 
 @contextmanager
-def applied(cloud: LocalCloud) -> Iterator[None]:
-    """The patches in force for one cloud; the originals are back afterwards."""
+def applied(cloud: LocalCloud, rows: Iterable[Patch] | None = None) -> Iterator[None]:
+    """The patches in force for one cloud, all unless told which; the originals are back afterwards."""
     check()
-    undo: list[Callable[[], None]] = []
-    try:
-        for patch in table():
-            target = patch.target
-            own = vars(target).get(patch.symbol, undo)
-            original = inspect.getattr_static(target, patch.symbol, None)
-            setattr(target, patch.symbol, patch.make(original, cloud))
-            undo.append(_restorer(target, patch.symbol, own, inherited=own is undo))
+    with ExitStack() as undo:
+        for patch in table() if rows is None else rows:
+            target, symbol = patch.target, patch.symbol
+            if symbol in vars(target):
+                undo.callback(setattr, target, symbol, vars(target)[symbol])
+            else:
+                undo.callback(delattr, target, symbol)
+            setattr(target, symbol, patch.make(inspect.getattr_static(target, symbol, None), cloud))
         yield
-    finally:
-        for restore in reversed(undo):
-            restore()
-
-
-def _restorer(target: Any, symbol: str, original: Any, *, inherited: bool) -> Callable[[], None]:
-    return lambda: delattr(target, symbol) if inherited else setattr(target, symbol, original)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -14,8 +12,6 @@ from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
     from .cloud import LocalCloud
-
-PORT = 4566
 
 
 class Door:
@@ -40,39 +36,3 @@ class Door:
                 return list(self._app(environ, start_response))
             with self._cloud.gateway.lock:
                 return list(self._app(environ, start_response))
-
-
-def serve(
-    template: Path,
-    *,
-    port: int = PORT,
-    stack: str = "winnow",
-    parameters: dict[str, str] | None = None,
-    region: str = "us-east-1",
-    speed: float = 1.0,
-    ready: Callable[[LocalCloud, str], None] | None = None,
-) -> None:
-    """Deploy the template and serve it until interrupted; time runs `speed` times as fast as outside, from now.
-
-    `ready` is called with the cloud and its URL; without it they are printed.
-    """
-    from .cloud import LocalCloud
-
-    start = datetime.now(UTC)
-    with (
-        LocalCloud(template, stack=stack, parameters=parameters, region=region, start=start, speed=speed) as cloud,
-        Door(cloud, port=port) as url,
-    ):
-        (ready or _announce)(cloud, url)
-        try:
-            cloud.clock.run(until=float("inf"))
-        except KeyboardInterrupt:
-            return
-
-
-def _announce(cloud: LocalCloud, url: str) -> None:
-    lines = [
-        f"export AWS_ENDPOINT_URL={url} AWS_REGION={cloud.region} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local"
-    ]
-    lines += [f"{name} {value}" for name, value in cloud.outputs.items()]
-    print("\n".join(lines), flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -84,18 +83,11 @@ def small_cloud() -> Iterator[SmallCloud]:
         cloud = SmallCloud()
         sagemaker.install(cloud)  # type: ignore[arg-type]
         stepfunctions.install(cloud)  # type: ignore[arg-type]
-        undo = []
-        for row in rows:
-            target = row.target
-            own, original = vars(target).get(row.symbol), inspect.getattr_static(target, row.symbol, None)
-            setattr(target, row.symbol, row.make(original, cloud))  # type: ignore[arg-type]
-            undo.append(patches._restorer(target, row.symbol, own, inherited=own is None))
-        cloud.client("s3").create_bucket(Bucket="data")
-        try:
-            yield cloud
-        finally:
-            for restore in reversed(undo):
-                restore()
-            cloud.endpoints.close()  # type: ignore[attr-defined]
-            cloud.training.close()  # type: ignore[attr-defined]
-            cloud.clock.close()
+        with patches.applied(cloud, rows):  # type: ignore[arg-type]
+            cloud.client("s3").create_bucket(Bucket="data")
+            try:
+                yield cloud
+            finally:
+                cloud.endpoints.close()  # type: ignore[attr-defined]
+                cloud.training.close()  # type: ignore[attr-defined]
+                cloud.clock.close()

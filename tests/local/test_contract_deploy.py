@@ -36,39 +36,19 @@ def test_outputs_nested_stacks_and_every_resource_are_made(fixture_cloud: LocalC
     assert "us-east-1" in board["DashboardBody"]
 
 
-def test_bucket_properties_take_effect(fixture_cloud: LocalCloud) -> None:
-    s3 = fixture_cloud.client("s3")
+def test_a_bucket_keeps_versions_and_tells_eventbridge_only(fixture_cloud: LocalCloud, launch: Launch, tmp_path: Path) -> None:
+    other = "Resources: {B: {Type: AWS::S3::Bucket, Properties: {NotificationConfiguration: {QueueConfigurations: []}}}}"
 
-    assert s3.get_bucket_versioning(Bucket="fix-source")["Status"] == "Enabled"
-    assert s3.get_bucket_cors(Bucket="fix-source")["CORSRules"][0]["AllowedMethods"] == ["GET"]
-    (rule,) = s3.get_bucket_lifecycle_configuration(Bucket="fix-source")["Rules"]
-    assert (rule["ID"], rule["Filter"], rule["Expiration"]) == ("old", {"Prefix": "tmp/"}, {"Days": 30})
+    assert fixture_cloud.client("s3").get_bucket_versioning(Bucket="fix-source")["Status"] == "Enabled"
+    fixture_cloud.close()
+    with pytest.raises(NotImplementedError, match="EventBridge only"):
+        launch(template(tmp_path, other))
 
 
 def test_a_tls_only_policy_does_not_block_tls(fixture_cloud: LocalCloud) -> None:
     fixture_cloud.client("s3").put_object(Bucket="fix-source", Key="tmp/a", Body=b"x")
 
     assert fixture_cloud.client("s3").get_object(Bucket="fix-source", Key="tmp/a")["Body"].read() == b"x"
-
-
-def test_a_table_keeps_its_time_to_live_and_its_recovery(launch: Launch, tmp_path: Path) -> None:
-    cloud = launch(template(tmp_path, """
-Resources:
-  Table:
-    Type: AWS::DynamoDB::Table
-    Properties:
-      TableName: t
-      BillingMode: PAY_PER_REQUEST
-      AttributeDefinitions: [{AttributeName: pk, AttributeType: S}]
-      KeySchema: [{AttributeName: pk, KeyType: HASH}]
-      TimeToLiveSpecification: {AttributeName: expires_at, Enabled: true}
-      PointInTimeRecoverySpecification: {PointInTimeRecoveryEnabled: true}
-"""))  # fmt: skip
-
-    dynamodb = cloud.client("dynamodb")
-    assert dynamodb.describe_time_to_live(TableName="t")["TimeToLiveDescription"]["AttributeName"] == "expires_at"
-    backups = dynamodb.describe_continuous_backups(TableName="t")["ContinuousBackupsDescription"]
-    assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
 
 
 def test_a_machine_gets_its_definition_with_the_substitutions(fixture_cloud: LocalCloud) -> None:
@@ -121,14 +101,13 @@ def test_a_failing_resource_is_named(launch: Launch, tmp_path: Path) -> None:
         launch(template(tmp_path, bad))
 
 
-def test_function_properties_take_effect(launch: Launch, tmp_path: Path) -> None:
+def test_a_function_logs_to_its_group_and_is_not_retried_more_than_asked(launch: Launch, tmp_path: Path) -> None:
     for folder in ("f", "l"):
         (tmp_path / folder).mkdir()
     (tmp_path / "f" / "app.py").write_text("def handler(event, context):\n    raise KeyError('x')\n")
     cloud = launch(template(tmp_path, """
 Transform: AWS::Serverless-2016-10-31
 Resources:
-  Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: dead}}
   Layer: {Type: AWS::Serverless::LayerVersion, Properties: {LayerName: l, ContentUri: l, RetentionPolicy: Delete}}
   F:
     Type: AWS::Serverless::Function
@@ -137,24 +116,22 @@ Resources:
       CodeUri: f
       Handler: app.handler
       Runtime: python3.13
-      Tracing: Active
       Layers: [!Ref Layer]
-      LoggingConfig: {LogGroup: /own/group}
-      DeadLetterQueue: {Type: SQS, TargetArn: !GetAtt Dead.Arn}
       EventInvokeConfig: {MaximumRetryAttempts: 0}
-      AutoPublishAlias: live
+Outputs: {Layer: {Value: !Ref Layer}}
 """))  # fmt: skip
 
-    found = cloud.client("lambda").get_function_configuration(FunctionName="f")
-    cloud.client("lambda").invoke(FunctionName="f:live", InvocationType="Event", Payload=b'{"n": 1}')
+    cloud.client("lambda").invoke(FunctionName="f", InvocationType="Event", Payload=b'{"n": 1}')
     cloud.run_until_idle()
 
-    assert found["Layers"][0]["Arn"].startswith("arn:aws:lambda:us-east-1:123456789012:layer:l:1")
-    assert found["TracingConfig"] == {"Mode": "Active"}
+    assert cloud.outputs["Layer"] == "arn:aws:lambda:us-east-1:123456789012:layer:l:1"
     assert len(cloud.invocations) == 1
-    assert cloud.client("logs").filter_log_events(logGroupName="/own/group")["events"]
-    url = cloud.client("sqs").get_queue_url(QueueName="dead")["QueueUrl"]
-    assert cloud.client("sqs").receive_message(QueueUrl=url)["Messages"][0]["Body"] == '{"n": 1}'
+    assert cloud.client("logs").filter_log_events(logGroupName="/aws/lambda/f")["events"]
+
+
+def test_updating_a_stack_is_refused(fixture_cloud: LocalCloud) -> None:
+    with pytest.raises(NotImplementedError, match="update stacks"):
+        fixture_cloud.client("cloudformation").update_stack(StackName="fix", TemplateBody='{"Resources": {}}')
 
 
 def test_timestamps_are_virtual(fixture_cloud: LocalCloud) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.local.conftest import FIXTURE
 from winnow_local import strict
 from winnow_local.cloud import LocalCloud
-from winnow_local.server import Door, serve
+from winnow_local.server import Door
 
 Launch = Callable[..., LocalCloud]
 TEMPLATE = """
@@ -110,17 +109,11 @@ def test_any_client_reaches_the_cloud_by_its_url(fixture_cloud: LocalCloud) -> N
         assert len(remote.list_queues()["QueueUrls"]) == 3
 
 
-def test_serving_runs_time_by_itself() -> None:
-    seen: dict[str, Any] = {}
-    reached = threading.Event()
+def test_time_runs_by_itself_at_its_speed(launch: Launch) -> None:
+    cloud, reached = launch(speed=36000.0), threading.Event()
+    cloud.clock.call_later(3600, reached.set)
+    cloud.clock.call_later(3601, cloud.clock.close)
 
-    def ready(cloud: LocalCloud, url: str) -> None:
-        seen.update(url=url, outputs=cloud.outputs, start=cloud.clock.time())
-        cloud.clock.call_later(3600, reached.set)
-        cloud.clock.call_later(3601, cloud.clock.close)
-
-    serve(FIXTURE, port=0, stack="fix", speed=3600.0, ready=ready)
+    cloud.clock.run(until=float("inf"))
 
     assert reached.is_set()
-    assert seen["url"].startswith("http://127.0.0.1:")
-    assert seen["outputs"]["Source"] == "fix-source"
