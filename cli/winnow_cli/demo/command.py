@@ -56,7 +56,7 @@ def play(
     from winnow_local.cloud import LocalCloud
 
     started = real_time.monotonic()
-    with LocalCloud(template(), parameters=parameters(), seed=seed) as cloud:
+    with LocalCloud(template(), parameters=parameters(rounds=rounds), seed=seed) as cloud:
         scenario = Scenario(
             cloud, data, rounds=rounds, batch=batch_size(data, asked=batch), seed=seed,
             drills=drills_for(rounds, poison=poison, skew=skew), tell=tell,

@@ -54,6 +54,6 @@ def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bo
         "quality": {"workers_per_item": WORKERS_PER_ITEM, "consensus": "majority", "min_confidence": 0.6},
         "training": {"min_labels": 10, "min_new_labels": max(2, batch // 8), "members": 4, "seed": seed},
         "gate": {"min_records": min(50, max(10, evaluation // 2)), "planned_looks": rounds + 2},
-        "rollout": {"canary_percent": 50, "bake_minutes": 30, "termination_minutes": 5, "max_quality_drop": 0.2},
+        "rollout": {"canary_percent": 50, "bake_minutes": 30, "termination_minutes": 5, "max_quality_drop": 0.3},
     }  # fmt: skip
     return parse(to_yaml(Loop.model_validate(body)))

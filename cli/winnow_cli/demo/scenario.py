@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,9 +25,9 @@ from winnow_cli.errors import InvariantError
 from winnow_local.cloud import LocalCloud
 
 CROWD, EXPERTS = "winnow-crowd", "winnow-experts"
-SELECT_EVERY_DAYS = 2
-LEAST_DAYS = 14.0
-ROUND_LIMIT_DAYS = 12.0
+LEAST_DAYS = 14
+SLACK_DAYS = 8
+"""Beyond two selections; a batch whose items nobody answers expires after five days."""
 LIVE_SHARE, MOST_LIVE = 0.15, 240
 """Share of the data, and number at most, that is not dropped but sent to the endpoint by the application."""
 FIRST_WAVE = 0.8
@@ -71,13 +72,23 @@ def drills_for(rounds: int, *, poison: bool, skew: bool) -> Drills:
     )
 
 
-def parameters() -> dict[str, str]:
+def select_every(rounds: int) -> int:
+    """Days between selections, so that the rounds take two weeks at least.
+
+    >>> select_every(7), select_every(5), select_every(20)
+    (2, 3, 1)
+    """
+    return max(1, math.ceil(LEAST_DAYS / rounds))
+
+
+def parameters(*, rounds: int) -> dict[str, str]:
     """What the template is deployed with."""
+    every = select_every(rounds)
     team = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:workteam/private-crowd/"
     return {
         "WorkteamArn": team + CROWD,
         "ExpertWorkteamArn": team + EXPERTS,
-        "SelectSchedule": f"rate({SELECT_EVERY_DAYS} days)",
+        "SelectSchedule": f"rate({every} day{'s' if every > 1 else ''})",
         "ReconcileSchedule": "rate(12 hours)",
         "HealthSchedule": "rate(2 hours)",
     }
@@ -120,11 +131,12 @@ class Scenario:
         )  # fmt: skip
         self._drop_in_waves()
         self._application.open()
+        limit = 2 * select_every(self._rounds) + SLACK_DAYS
         for number in range(1, self._rounds + 1):
             self._prepare(number)
-            if not cloud.run(condition=lambda number=number: self._round_ended(number), limit_days=ROUND_LIMIT_DAYS):
+            if not cloud.run(condition=lambda number=number: self._round_ended(number), limit_days=limit):
                 raise InvariantError(
-                    f"round {number} did not end within {ROUND_LIMIT_DAYS:.0f} virtual days: {self._watcher.standing()}"
+                    f"round {number} did not end within {limit} virtual days: {self._watcher.standing()}"
                 )
         self._settle()
         self.run.failed_requests = self._application.failed
@@ -170,11 +182,8 @@ class Scenario:
                 self.run.skewed.append(model)
 
     def _settle(self) -> None:
-        """Until at least two weeks have passed and nothing is under way."""
+        """Until nothing is under way."""
         cloud = self._cloud
-        left = self.run.start + LEAST_DAYS * 86_400 - cloud.clock.time()
-        if left > 0:
-            cloud.run(condition=lambda: bool(self._watcher.look()) and False, limit_days=days(left))
         if not cloud.run(
             condition=lambda: self._watcher.look() is not None and self._watcher.at_rest(), limit_days=3.0
         ):

@@ -13,7 +13,7 @@ from winnow_cli.demo.data import Payload, Sample
 from winnow_local.cloud import LocalCloud
 
 PERIOD_SECONDS = 300.0
-BUSY_REQUESTS = 16
+BUSY_REQUESTS = 24
 """Requests in five minutes of a busy hour: rollouts happen then, or a canary would see nothing."""
 QUIET_REQUESTS = 2
 QUIET_PERIODS = 72
