@@ -151,7 +151,9 @@ def _queue_policy(_: LocalCloud, given: Properties) -> list[Properties]:
 def _same(_: LocalCloud, given: Properties) -> list[Properties]:
     """The API's own names; `$LATEST` is no qualifier but the function itself."""
     names = {"PolicyDocument": "Policy", "TargetFunctionArn": "FunctionName"}
-    return [{names.get(name, name): value for name, value in given.items() if (name, value) != ("Qualifier", "$LATEST")}]
+    return [
+        {names.get(name, name): value for name, value in given.items() if (name, value) != ("Qualifier", "$LATEST")}
+    ]
 
 
 MADE: dict[str, tuple[str, str, str, Callable[[LocalCloud, Properties], list[Properties]]]] = {

@@ -114,7 +114,9 @@ class Endpoints(Service):
         """InvokeEndpoint: HTTP status, headers and body. `headers` have lower-case names."""
         endpoint = self._endpoints.get(name)
         if endpoint is None or endpoint.blue is None:
-            return _error(400, "ValidationError", {"Message": f"Endpoint {name} of account {self.cloud.account} not found."})
+            return _error(
+                400, "ValidationError", {"Message": f"Endpoint {name} of account {self.cloud.account} not found."}
+            )
         with self.cloud.gateway.lock:
             endpoint.calls += 1
             request = f"{name}-{endpoint.calls}"

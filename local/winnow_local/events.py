@@ -103,11 +103,15 @@ class Events:
         for detail_type, callback in self._subscribers:
             if detail_type == event["detail-type"]:
                 callback(event)
-        for rule in list(events_backends[self._cloud.account][self._cloud.region].event_buses["default"].rules.values()):
+        for rule in list(
+            events_backends[self._cloud.account][self._cloud.region].event_buses["default"].rules.values()
+        ):
             if rule.state == "ENABLED" and matches(rule.event_pattern.dump(), event):
                 for target in list(rule.targets):
                     if unknown := target.keys() - {"Id", "Arn", "DeadLetterConfig"}:
-                        raise NotImplementedError(f"rule {rule.name}: the local cloud has no {', '.join(unknown)} of targets")
+                        raise NotImplementedError(
+                            f"rule {rule.name}: the local cloud has no {', '.join(unknown)} of targets"
+                        )
                     self.send(target["Arn"], event, invoker=event["source"])
 
 
@@ -144,7 +148,9 @@ def _one(rule: Any) -> Test:
     if kind == "exists":
         return lambda value: (value is not _ABSENT) is wanted
     if kind in ("prefix", "suffix") and isinstance(wanted, str):
-        return lambda value: isinstance(value, str) and (value.startswith if kind == "prefix" else value.endswith)(wanted)
+        return lambda value: (
+            isinstance(value, str) and (value.startswith if kind == "prefix" else value.endswith)(wanted)
+        )
     if kind == "anything-but":
         inner = [_one(each) for each in (wanted if isinstance(wanted, list) else [wanted])]
         return lambda value: value is not _ABSENT and not any(check(value) for check in inner)
@@ -160,7 +166,9 @@ def _put_rule(original: Any, cloud: LocalCloud) -> Any:
         rule = original(self, *args, **given)
         pattern = rule.event_pattern.dump()
         if rule.scheduled_expression or rule.event_bus_name != "default" or "Object Deleted" in pattern:
-            raise NotImplementedError(f"rule {rule.name}: no schedules, other buses or Object Deleted in the local cloud")
+            raise NotImplementedError(
+                f"rule {rule.name}: no schedules, other buses or Object Deleted in the local cloud"
+            )
         _compiled(pattern)
         return rule
 
@@ -173,7 +181,9 @@ def _armed(original: Any, cloud: LocalCloud) -> Any:
 
 _BUS, _SCHEDULER = "moto.events.models.EventsBackend", "moto.scheduler.models.EventBridgeSchedulerBackend"
 PATCHES = (
-    Patch("moto.s3.notifications", "send_event", "An asynchronous event a change, with sequencer and version.", _s3_event),
+    Patch(
+        "moto.s3.notifications", "send_event", "An asynchronous event a change, with sequencer and version.", _s3_event
+    ),
     Patch(_BUS, "put_rule", "A rule's pattern is held against the filters known here.", _put_rule),
     Patch(_BUS, "put_events", "Only services put events here.", refusal("take events of yours (PutEvents)")),
     Patch(_SCHEDULER, "create_schedule", "Schedules fire.", _armed),

@@ -214,7 +214,12 @@ def _sns(_: Any, cloud: LocalCloud) -> Any:
 
 _MODELS, _API = "moto.awslambda.models", "moto.awslambda.responses.LambdaResponse"
 PATCHES = (
-    Patch(f"{_MODELS}.LambdaFunction", "invoke", "A function runs its code; `Event` queues the call, twice retried.", _invoke),
+    Patch(
+        f"{_MODELS}.LambdaFunction",
+        "invoke",
+        "A function runs its code; `Event` queues the call, twice retried.",
+        _invoke,
+    ),
     Patch(f"{_MODELS}.LambdaBackend", "send_sns_message", "SNS invokes asynchronously.", _sns),
     Patch(_API, "publish_version", "Versions are immutable copies.", refusal("publish versions of functions")),
     Patch(_API, "create_alias", "An alias names a version.", refusal("make aliases of functions")),

@@ -52,7 +52,10 @@ class Job:
 class Labeling(Service):
     """Labeling jobs over an S3 manifest, with a UI template and two Lambdas of the caller's."""
 
-    plain: ClassVar = {"describe_labeling_job": "LabelingJob", "list_labeling_jobs": "LabelingJob LabelingJobSummaryList"}
+    plain: ClassVar = {
+        "describe_labeling_job": "LabelingJob",
+        "list_labeling_jobs": "LabelingJob LabelingJobSummaryList",
+    }
 
     def __init__(self, cloud: Any) -> None:
         super().__init__(cloud)
@@ -75,7 +78,10 @@ class Labeling(Service):
         template = self.get(human["UiConfig"]["UiTemplateS3Uri"]).decode()
         names = re.findall(r"""<crowd-\S*classifier\b[^>]*?\bname=["']([^"']+)""", template)
         refuse(not names, "the UI template has no crowd classifier with a name")
-        made, objects = self.keep("LabelingJob", p), [DataObject(index, json.loads(line)) for index, line in enumerate(lines)]
+        made, objects = (
+            self.keep("LabelingJob", p),
+            [DataObject(index, json.loads(line)) for index, line in enumerate(lines)],
+        )
         job = Job(self.find("LabelingJob", p), folder, names[0], objects, left=len(objects))
         self._show(job, "InProgress")
         self.clock.call_later(INITIALIZING_SECONDS, self._task(self._start, job), name="labeling starts")
@@ -133,7 +139,9 @@ class Labeling(Service):
             ]  # fmt: skip
             payload.append({"datasetObjectId": str(one.index), "dataObject": source, "annotations": answers})
         folder = f"{job.folder}/annotations"
-        uri = f"{folder}/consolidated-annotation/consolidation-request/iteration-1/{self._now()}-{objects[0].index}.json"
+        uri = (
+            f"{folder}/consolidated-annotation/consolidation-request/iteration-1/{self._now()}-{objects[0].index}.json"
+        )
         self.put(uri, json.dumps(payload).encode())
         event = {
             "version": "2018-10-06", "labelingJobArn": p["LabelingJobArn"], "labelAttributeName": p["LabelAttributeName"],
@@ -172,13 +180,17 @@ class Labeling(Service):
         about = {"type": "groundTruth/custom", "job_name": f"labeling-job/{job.shown['LabelingJobName'].lower()}",
                  "creation_date": f"{self.clock.now():%Y-%m-%dT%H:%M:%S.%f}"}  # fmt: skip
         lines = [
-            {**one.line, **one.content, metadata: {**about, **one.content.get(metadata, {})}} if one.content else one.line
+            {**one.line, **one.content, metadata: {**about, **one.content.get(metadata, {})}}
+            if one.content
+            else one.line
             for one in job.objects
         ]
         self.put(uri, "".join(json.dumps(line) + "\n" for line in lines).encode())
         job.shown.update({"FailureReason": job.error} if failed else {}, LabelingJobOutput={"OutputDatasetS3Uri": uri})
         self._show(job, "Failed" if failed else "Completed")
-        self.tell("Ground Truth Labeling Job", job.shown["LabelingJobArn"], LabelingJobStatus=job.shown["LabelingJobStatus"])
+        self.tell(
+            "Ground Truth Labeling Job", job.shown["LabelingJobArn"], LabelingJobStatus=job.shown["LabelingJobStatus"]
+        )
 
 
 def _iso(seconds: float) -> str:

@@ -123,7 +123,9 @@ class Runner:
                     continue
                 error = {"Error": failed.error, "Cause": failed.cause}
                 for catcher in (catcher for catcher in state.get("Catch", []) if _matches(catcher, failed)):
-                    return self._leave(catcher, {"input": data, "errorOutput": error}, error, variables), catcher["Next"]
+                    return self._leave(catcher, {"input": data, "errorOutput": error}, error, variables), catcher[
+                        "Next"
+                    ]
                 raise
         raise AbortedError
 

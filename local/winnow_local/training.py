@@ -59,7 +59,9 @@ class Training(Service):
             except TrainingError as error:
                 end = ("Failed", "Failed", str(error)[:1024])
         end = end if later == self.virtual_seconds else ("Stopped", "MaxRuntimeExceeded", "")
-        self.clock.call_later(later, lambda: self.clock.spawn(lambda: self._end(job, model, *end)), name="training ends")
+        self.clock.call_later(
+            later, lambda: self.clock.spawn(lambda: self._end(job, model, *end)), name="training ends"
+        )
 
     def _container(self, job: Request, root: Path) -> bytes:
         """Run the script; gives the archive of the model it left. TrainingError when it, or its data, is amiss."""
@@ -106,9 +108,13 @@ class Training(Service):
         if model:
             self.put(uri, model)
         seconds = int((now - job["CreationTime"]).total_seconds())
-        job.update(TrainingJobStatus=status, SecondaryStatus=secondary, TrainingEndTime=now, BillableTimeInSeconds=seconds)
+        job.update(
+            TrainingJobStatus=status, SecondaryStatus=secondary, TrainingEndTime=now, BillableTimeInSeconds=seconds
+        )
         job.update({"FailureReason": reason} if reason else {}, ModelArtifacts={"S3ModelArtifacts": uri})
-        self.tell("Training Job", job["TrainingJobArn"], TrainingJobName=job["TrainingJobName"], TrainingJobStatus=status)
+        self.tell(
+            "Training Job", job["TrainingJobArn"], TrainingJobName=job["TrainingJobName"], TrainingJobStatus=status
+        )
 
 
 def archive(folder: Path) -> bytes:

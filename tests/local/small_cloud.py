@@ -50,7 +50,12 @@ class SmallCloud:
             return None, {"errorType": type(error).__name__, "errorMessage": str(error)}
 
     def emit_event(self, source: str, detail_type: str, detail: Event, resources: list[str]) -> None:
-        event = {"source": source, "detail-type": detail_type, "detail": json.loads(json.dumps(detail)), "resources": resources}
+        event = {
+            "source": source,
+            "detail-type": detail_type,
+            "detail": json.loads(json.dumps(detail)),
+            "resources": resources,
+        }
         self.sent.append(event)
         if not self.drop(event):
             self.clock.call_later(0.5, lambda: [tell(event) for kind, tell in self._subscribers if kind == detail_type])

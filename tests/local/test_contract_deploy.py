@@ -36,8 +36,12 @@ def test_outputs_nested_stacks_and_every_resource_are_made(fixture_cloud: LocalC
     assert "us-east-1" in board["DashboardBody"]
 
 
-def test_a_bucket_keeps_versions_and_tells_eventbridge_only(fixture_cloud: LocalCloud, launch: Launch, tmp_path: Path) -> None:
-    other = "Resources: {B: {Type: AWS::S3::Bucket, Properties: {NotificationConfiguration: {QueueConfigurations: []}}}}"
+def test_a_bucket_keeps_versions_and_tells_eventbridge_only(
+    fixture_cloud: LocalCloud, launch: Launch, tmp_path: Path
+) -> None:
+    other = (
+        "Resources: {B: {Type: AWS::S3::Bucket, Properties: {NotificationConfiguration: {QueueConfigurations: []}}}}"
+    )
 
     assert fixture_cloud.client("s3").get_bucket_versioning(Bucket="fix-source")["Status"] == "Enabled"
     fixture_cloud.close()

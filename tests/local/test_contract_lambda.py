@@ -72,7 +72,9 @@ def test_payload_limits(fixture_cloud: LocalCloud) -> None:
         ("put_function_concurrency", {"ReservedConcurrentExecutions": 0}),
     ],
 )
-def test_what_lambda_has_beyond_the_template_is_refused(fixture_cloud: LocalCloud, action: str, given: dict[str, Any]) -> None:
+def test_what_lambda_has_beyond_the_template_is_refused(
+    fixture_cloud: LocalCloud, action: str, given: dict[str, Any]
+) -> None:
     with pytest.raises(NotImplementedError, match="the local cloud does not"):
         getattr(fixture_cloud.client("lambda"), action)(FunctionName="fix-echo", **given)
 

@@ -60,13 +60,20 @@ def configure(cloud: SmallCloud, name: str, *, code: str = CODE, percent: int = 
     files = {"model.json": json.dumps({"model": name}), "code/inference.py": code}
     container = {"Image": "image", "ModelDataUrl": cloud.put(f"{name}.tar.gz", archive(**files))}
     sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
-    production = {"VariantName": "AllTraffic", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+    production = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+    }
     capture = {
         "EnableCapture": True, "InitialSamplingPercentage": percent, "DestinationS3Uri": "s3://data/capture",
         "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
     }  # fmt: skip
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[production], DataCaptureConfig=capture)
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name, ProductionVariants=[production], DataCaptureConfig=capture
+    )
 
 
 def invoke(cloud: SmallCloud, body: dict[str, Any] | bytes, **more: str) -> dict[str, Any]:
@@ -134,7 +141,9 @@ def test_a_new_endpoint_is_in_service_after_its_provisioning(cloud: SmallCloud) 
     assert (endpoint["LastModifiedTime"] - endpoint["CreationTime"]).total_seconds() == 240
 
 
-@pytest.mark.parametrize(("body", "kind", "status"), [({"x": 0}, "", 500), ({"bad": 1}, "", 400), ({"x": 1}, "text/csv", 415)])
+@pytest.mark.parametrize(
+    ("body", "kind", "status"), [({"x": 0}, "", 500), ({"bad": 1}, "", 400), ({"x": 1}, "text/csv", 415)]
+)
 def test_a_model_that_fails_is_a_model_error(cloud: SmallCloud, body: dict[str, int], kind: str, status: int) -> None:
     with pytest.raises(cloud.client("sagemaker-runtime").exceptions.ModelError) as failed:
         invoke(cloud, body, ContentType=kind or "application/json")

@@ -162,7 +162,12 @@ def test_the_alarm_on_a_canarys_errors_decides_its_rollout(cloud: LocalCloud, sk
         model = archive(**{"model.json": json.dumps({"model": name}), "code/inference.py": CODE})
         container = {"Image": "image", "ModelDataUrl": put(cloud, f"{name}.tar.gz", model)}
         sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
-        variant = {"VariantName": "AllTraffic", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": name,
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.m5.large",
+        }
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="loop", EndpointConfigName="m1")
     cloud.run_until_idle()

@@ -159,12 +159,18 @@ def test_objects_the_consolidation_leaves_out_are_unlabeled(cloud: SmallCloud) -
     ("path", "value", "complaint"),
     [
         (("HumanTaskConfig", "TaskTimeLimitInSeconds"), 28_801, "28800"),
-        (("HumanTaskConfig", "WorkteamArn"), "arn:aws:sagemaker:us-east-1:123456789012:workteam/private-crowd/x", "team"),
+        (
+            ("HumanTaskConfig", "WorkteamArn"),
+            "arn:aws:sagemaker:us-east-1:123456789012:workteam/private-crowd/x",
+            "team",
+        ),
         (("HumanTaskConfig", "UiConfig"), {"UiTemplateS3Uri": "s3://data/absent.html"}, "absent.html"),
         (("InputConfig",), {"DataSource": {"S3DataSource": {"ManifestS3Uri": "s3://data/absent"}}}, "absent"),
     ],
 )
-def test_a_request_aws_would_refuse_is_refused(cloud: SmallCloud, path: tuple[str, ...], value: Any, complaint: str) -> None:
+def test_a_request_aws_would_refuse_is_refused(
+    cloud: SmallCloud, path: tuple[str, ...], value: Any, complaint: str
+) -> None:
     wanted = request(cloud, crowd())
     inside = wanted
     for step in path[:-1]:

@@ -175,7 +175,9 @@ def test_a_package_is_made_once_for_its_token_and_is_approved(cloud: SmallCloud)
         for n in (1, 2, 2)
     ]  # fmt: skip
 
-    sagemaker.update_model_package(ModelPackageArn=made[0], ModelApprovalStatus="Approved", ApprovalDescription="better")
+    sagemaker.update_model_package(
+        ModelPackageArn=made[0], ModelApprovalStatus="Approved", ApprovalDescription="better"
+    )
 
     listed = sagemaker.list_model_packages(ModelPackageGroupName="winnow")["ModelPackageSummaryList"]
     assert made[1] == made[2] == "arn:aws:sagemaker:us-east-1:123456789012:model-package/winnow/2"

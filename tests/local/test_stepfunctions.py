@@ -69,7 +69,13 @@ def tell(output: Any) -> dict[str, Any]:
 def call(function: str, **more: Any) -> dict[str, Any]:
     """A task that passes its input on to a function."""
     arguments = {"FunctionName": function, "Payload": "{% $states.input %}"}
-    return {"Type": "Task", "Resource": INVOKE, "Arguments": arguments, **({} if "Next" in more else {"End": True}), **more}
+    return {
+        "Type": "Task",
+        "Resource": INVOKE,
+        "Arguments": arguments,
+        **({} if "Next" in more else {"End": True}),
+        **more,
+    }
 
 
 def test_variables_choices_and_context_follow_the_snapshot_rule(cloud: SmallCloud) -> None:
@@ -123,7 +129,10 @@ def test_an_error_is_caught_by_name_or_by_kind(cloud: SmallCloud, caught: list[s
 def test_timeouts_are_virtual_and_end_the_execution_or_the_state(cloud: SmallCloud) -> None:
     waiting = {"rest": {"Type": "Wait", "Seconds": "{% $states.input.s %}", "End": True}}
 
-    short, long = run(cloud, waiting, {"s": 99}, TimeoutSeconds=100), run(cloud, waiting, {"s": 9_999}, TimeoutSeconds=100)
+    short, long = (
+        run(cloud, waiting, {"s": 99}, TimeoutSeconds=100),
+        run(cloud, waiting, {"s": 9_999}, TimeoutSeconds=100),
+    )
 
     assert (short["status"], long["status"], long["error"]) == ("SUCCEEDED", "TIMED_OUT", "States.Timeout")
 
@@ -169,7 +178,11 @@ def test_a_distributed_map_batches_the_listing(cloud: SmallCloud) -> None:
 
     found = run(cloud, rescore(), {"model": "m1"})
 
-    assert found["output"] == [["records/0", "records/1", "records/2"], ["records/3", "records/4", "records/5"], ["records/6"]]
+    assert found["output"] == [
+        ["records/0", "records/1", "records/2"],
+        ["records/3", "records/4", "records/5"],
+        ["records/6"],
+    ]
     assert {event["BatchInput"]["model"] for _, event, _ in cloud.calls} == {"m1"}
     assert set(cloud.calls[0][1]["Items"][0]) == {"Key", "Size"}
 
