@@ -36,7 +36,7 @@ def annotators(classes: int, *, rng: np.random.Generator) -> list[Annotator]:
             row[true] = accuracy
             rows.append(tuple(float(share) for share in row / row.sum()))
         pace = float(rng.uniform(120, 900))
-        people.append(Annotator(f"annotator-{number + 1}", tuple(rows), seconds_per_item=pace, availability=0.8))
+        people.append(Annotator(f"annotator-{number + 1}", tuple(rows), seconds_per_item=pace, availability=0.95))
     return people
 
 

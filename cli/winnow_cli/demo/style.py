@@ -86,7 +86,8 @@ summary { cursor: pointer; font-weight: 600; }
 .log { list-style: none; padding: 0; margin: 8px 0; font-size: .88rem; }
 .log li { display: flex; gap: 10px; padding: 3px 0; }
 .log time { color: var(--faint); flex: 0 0 64px; font-variant-numeric: tabular-nums; }
-.bars { display: grid; grid-template-columns: auto 1fr auto; gap: 6px 12px; align-items: center; font-size: .9rem;
+.bars { display: grid; grid-template-columns: auto minmax(40px, 1fr) minmax(0, 2fr); gap: 6px 12px; align-items: center;
+  font-size: .9rem;
   max-width: 720px; }
 .bars i { display: block; height: 14px; border-radius: 4px; background: var(--c); min-width: 2px; }
 .bars em { font-style: normal; color: var(--soft); }

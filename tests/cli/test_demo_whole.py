@@ -1,0 +1,51 @@
+"""A whole small demo on a freshly deployed stack, twice: with the labels as they are, and scrambled for all but people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from winnow_cli.demo import data
+from winnow_cli.demo.command import play
+from winnow_cli.demo.report import report
+from winnow_cli.demo.story import Happening, Story
+
+WORDS = {"fruit": "apple pear plum grape cherry", "metal": "iron copper zinc silver lead"}
+
+pytestmark = pytest.mark.cloud
+
+
+def written(path: Path, labels: list[str], texts: list[str]) -> data.DemoData:
+    path.write_text(
+        "".join(json.dumps({"text": t, "y": y}) + "\n" for t, y in zip(texts, labels, strict=True)), encoding="utf-8"
+    )
+    return data.load(path, label="y")
+
+
+def told(given: data.DemoData) -> tuple[Story, list[Happening]]:
+    log: list[Happening] = []
+    return play(given, rounds=1, batch=40, seed=0, poison=False, skew=False, tell=log.append), log
+
+
+@pytest.mark.timeout(600)
+def test_only_people_can_read_the_truth(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = [("fruit", "metal")[n % 2] for n in range(160)]
+    texts = [f"{' '.join(rng.choice(WORDS[label].split(), 3))} number {n}" for n, label in enumerate(labels)]
+    honest = written(tmp_path / "texts.jsonl", labels, texts)
+    scrambled = written(tmp_path / "texts.jsonl", [str(name) for name in rng.permutation(labels)], texts)
+    assert scrambled.truth != honest.truth
+
+    story, log = told(honest)
+    again, _ = told(replace(scrambled, truth=honest.truth))
+
+    assert again.to_json() == story.to_json()
+    assert story.broken() == []
+    assert [one.labels for one in story.rounds] == [40]
+    assert story.rounds[0].metric.value is not None
+    assert {"drop", "batch", "labels", "gate"} <= {happening.kind for happening in log}
+    assert "The records that were asked" in report(story)
