@@ -22,5 +22,6 @@ def handler(event: dict[str, Any]) -> dict[str, Any]:
         except BadInput:
             unread.add(place)
     request = ScoreRequest(tuple(sorted(set().union(*keys.values()))))
-    failed = edge.answer(score_records(request, wiring.ports()))["failed"].keys()
-    return edge.failed_places(event, unread | {place for place, named in keys.items() if failed & named})
+    failed = edge.answer(score_records(request, wiring.ports()))["failed"]
+    places = unread | {place for place, named in keys.items() if failed.keys() & named}
+    return edge.failed_places(event, places, reasons=failed)

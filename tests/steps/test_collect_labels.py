@@ -166,7 +166,7 @@ def test_large_images_travel_inside_the_dataset():
     ports = world(LOOP.replace("kind: text", "kind: image").replace("min_size: 2", "min_size: 1"))
     ports.models.models["bootstrap-image"] = type(ports.models.models["bootstrap-text"])(
         ports.models.models["bootstrap-text"].card,
-        lambda rows: ports.models.models["bootstrap-text"].predict([{"text": row["image"]["ref"]} for row in rows]),
+        lambda rows: ports.models.models["bootstrap-text"].predict([{"text": row["image"]["png"]} for row in rows]),
     )
     for seed in range(4):
         out = io.BytesIO()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from aws_lambda_powertools import Logger, Tracer
@@ -106,8 +106,13 @@ def bodies(event: JsonDict) -> list[JsonDict | None]:
     return parsed
 
 
-def failed_places(event: JsonDict, failed: Container[int]) -> JsonDict:
-    """The partial batch answer of a step that handled all messages at once, from the places of those that failed."""
+def failed_places(event: JsonDict, failed: Container[int], *, reasons: Mapping[str, str] | None = None) -> JsonDict:
+    """The partial batch answer of a step that handled all messages at once, from the places of those that failed.
+
+    `reasons` (what failed → why) goes to the log: the queue's redrive keeps the message, not the reason.
+    """
+    for what, why in (reasons or {}).items():
+        Logger(service="queue").warning("message failed", extra={"item": what, "error": why})
     failures = [
         {"itemIdentifier": message["messageId"]} for place, message in enumerate(event["Records"]) if place in failed
     ]

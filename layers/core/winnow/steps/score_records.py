@@ -85,7 +85,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
 def _score(
     key: str, records: Sequence[Record], model: Model, bootstrap: bool, ports: Ports
 ) -> tuple[Candidates, list[float]]:
-    predictions = model.predict([record.payload() for record in records])
+    predictions = model.predict([_payload(record, ports) for record in records])
     rng = np.random.default_rng(int(digest(key, length=12), 16))
     able = [
         name
@@ -97,6 +97,14 @@ def _score(
         score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in able}
     return _columns(key, records, predictions, scores), [float(value) for value in scores["entropy"]]
+
+
+def _payload(record: Record, ports: Ports) -> JsonDict:
+    """What the model sees; an image too large to travel inside its record is read from where it lies."""
+    payload = record.payload()
+    if record.image is not None and record.image.png is None:
+        payload["image"]["png"] = base64.b64encode(ports.data.get(record.image.ref)).decode("ascii")
+    return payload
 
 
 def _columns(
