@@ -36,17 +36,7 @@ Resources:
     Type: AWS::Serverless::StateMachine
     Properties:
       Name: improve
-      Definition:
-        QueryLanguage: JSONata
-        StartAt: train
-        States:
-          train:
-            Type: Task
-            Resource: arn:aws:states:::sagemaker:createTrainingJob.sync
-            Arguments: "{% $states.input %}"
-            TimeoutSeconds: 5000
-            Output: "{% $states.result.ModelArtifacts %}"
-            End: true
+      DefinitionUri: improve.asl.json
   Errors:
     Type: AWS::CloudWatch::Alarm
     Properties:
@@ -61,6 +51,20 @@ Resources:
       ComparisonOperator: GreaterThanThreshold
       TreatMissingData: notBreaching
 """
+MACHINE = {
+    "QueryLanguage": "JSONata",
+    "StartAt": "train",
+    "States": {
+        "train": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
+            "Arguments": "{% $states.input %}",
+            "TimeoutSeconds": 5000,
+            "Output": "{% $states.result.ModelArtifacts %}",
+            "End": True,
+        }
+    },
+}
 PREPARE = 'def handler(event, context):\n    return {"taskInput": {"text": event["dataObject"]["source"]}}\n'
 CONSOLIDATE = """
 import json
@@ -82,6 +86,7 @@ ROLE = "arn:aws:iam::123456789012:role/anything"
 @pytest.fixture
 def cloud(launch: Callable[..., LocalCloud], tmp_path: Path) -> LocalCloud:
     (tmp_path / "template.yaml").write_text(TEMPLATE)
+    (tmp_path / "improve.asl.json").write_text(json.dumps(MACHINE))
     for name, code in (("prepare", PREPARE), ("consolidate", CONSOLIDATE)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "app.py").write_text(code)
