@@ -11,7 +11,7 @@ from winnow_cli.demo.data import DemoData
 WORKERS_PER_ITEM = 3
 TASK_SECONDS = 28_800
 """Time for one item. Annotators of a demo have other work too, and experts look once or twice a day."""
-EVALUATION_SHARE, DRILLED_SHARE = 0.6, 0.85
+EVALUATION_SHARE, DRILLED_SHARE = 0.6, 0.8
 """Share of the first batches that goes to evaluation. Where spammers are to come it is most of them: that set has to be
 complete by then, or they would spoil what the gate judges by."""
 MOST_EVALUATION = 400
@@ -23,7 +23,7 @@ def batch_size(data: DemoData, *, asked: int | None = None) -> int:
     """Records in a batch: enough that a round can teach every class something, at most a fifth of the pool."""
     if asked is not None:
         return asked
-    wanted = max(90, 4 * len(data.classes))
+    wanted = max(100, 4 * len(data.classes))
     return max(10, min(wanted, len(data.samples) // 5))
 
 
@@ -41,7 +41,7 @@ def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bo
             "strategy": "margin", "selector": "margin_kmeans", "cold_start": "kmeans",
             "candidates_per_object": min(20_000, max(1000, 10 * batch)),
             "arms": {
-                "control": 0.1 if drilled else 0.15, "rare": 0.05 if data.rare else 0.0, "evaluation_target": evaluation,
+                "control": 0.15, "rare": 0.05 if data.rare else 0.0, "evaluation_target": evaluation,
                 "evaluation_share": DRILLED_SHARE if drilled else EVALUATION_SHARE,
             },
         },

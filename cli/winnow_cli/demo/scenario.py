@@ -175,8 +175,6 @@ class Scenario:
         """Mangle the requests of every challenger from the drill's round on, until a round ended in a rollback."""
         if self._drills.skew is None or number < self._drills.skew or self._skew_over:
             return
-        if number == min(POISON_ROUND, self._rounds) != self._drills.skew:
-            return  # that round is the spammers': without them its challenger is served rightly, and promoted
         for model in self._watcher.challengers(since_round=number):
             name = f"{self._cloud.stack}-{model}"
             if name not in self._cloud.endpoints.skew:
