@@ -1,7 +1,8 @@
-"""The one table of what is changed in moto (and twice in botocore), each with the AWS behaviour it stands for.
+"""What is changed in moto (and twice in botocore): one table, each row with the AWS behaviour it stands for.
 
 A local cloud that patched blindly would flatter: start-up refuses another moto version or a symbol that moved, and every
-row has a contract test under tests/local that names the behaviour.
+row has a contract test under tests/local that names the behaviour. A replacement is called with the cloud, with what it
+replaces, and with what the symbol is called with.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import moto
 
 if TYPE_CHECKING:
-    from .cloud import LocalCloud
+    from .cloud import LocalCloud as Cloud
+else:
+    Cloud = Any
 
 MOTO_VERSION = "5.2.5"
 _ROWS = ("timeshift", "gateway", "deploy", "invoke", "events", "queues", "cloudwatch", "dynamodb", "sagemaker", "labeling",
          "training", "endpoints", "stepfunctions")  # fmt: skip
+_table: list[Row] = []
 
 
 class MovedSymbolError(RuntimeError):
@@ -29,15 +33,19 @@ class MovedSymbolError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Patch:
-    """One symbol: where it is, how AWS behaves, and what makes the replacement of the original for a cloud."""
+class Row:
+    """One symbol: where it is, how AWS behaves, the replacement, and as what (`property`, `staticmethod`) it is set.
+
+    With `value` the replacement is what `new(cloud, original)` gives. An `added` symbol is absent from moto.
+    """
 
     owner: str
     symbol: str
     behaviour: str
-    make: Callable[[Any, LocalCloud], Any]
+    new: Callable[..., Any]
+    kind: Callable[[Any], Any] | None = None
+    value: bool = False
     added: bool = False
-    """The symbol is absent from moto, and stays absent without the patch."""
 
     @property
     def target(self) -> Any:
@@ -47,9 +55,35 @@ class Patch:
         except (AttributeError, ImportError) as error:
             raise MovedSymbolError(f"{self.owner} is not there any more") from error
 
+    def replacement(self, cloud: Cloud) -> Any:
+        """What takes the symbol's place in this cloud."""
+        original = inspect.getattr_static(self.target, self.symbol, None)
+        if self.value:
+            return self.new(cloud, original)
 
-def refusal(what: str) -> Callable[[Any, LocalCloud], Any]:
-    """A replacement that says what the local cloud does not do."""
+        def replaced(*args: Any, **kwargs: Any) -> Any:
+            return self.new(cloud, original, *args, **kwargs)
+
+        return self.kind(replaced) if self.kind else replaced
+
+
+def patched(owner: str, symbol: str, behaviour: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter the decorated function in the table as the replacement of `owner.symbol`."""
+
+    def enter(new: Callable[..., Any]) -> Callable[..., Any]:
+        _table.append(Row(owner, symbol, behaviour, new, **how))
+        return new
+
+    return enter
+
+
+def Patch(owner: str, symbol: str, behaviour: str, make: Callable[..., Any], added: bool = False) -> Row:  # noqa: N802
+    """TRANSITION ONLY: the old form of a row."""
+    return Row(owner, symbol, behaviour, lambda cloud, original: make(original, cloud), value=True, added=added)
+
+
+def refusal(what: str) -> Callable[..., Any]:
+    """TRANSITION ONLY."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(f"the local cloud does not {what}")
@@ -57,10 +91,18 @@ def refusal(what: str) -> Callable[[Any, LocalCloud], Any]:
     return lambda *_: refuse
 
 
-def table() -> tuple[Patch, ...]:
+def refused(owner: str, symbol: str, behaviour: str, *, what: str) -> None:
+    """Let the symbol say that the local cloud does not do `what`."""
+
+    @patched(owner, symbol, behaviour)
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError(f"the local cloud does not {what}")
+
+
+def table() -> tuple[Row, ...]:
     """Every patch of this package."""
     modules = [importlib.import_module(f"{__package__}.{name}") for name in _ROWS]
-    return tuple(patch for module in modules for patch in getattr(module, "PATCHES", ()))
+    return (*(row for module in modules for row in getattr(module, "PATCHES", ())), *_table)
 
 
 def check() -> None:
@@ -74,7 +116,7 @@ def check() -> None:
 
 
 @contextmanager
-def applied(cloud: LocalCloud, rows: Iterable[Patch] | None = None) -> Iterator[None]:
+def applied(cloud: Cloud, rows: Iterable[Row] | None = None) -> Iterator[None]:
     """The patches in force for one cloud, all unless told which; the originals are back afterwards."""
     check()
     with ExitStack() as undo:
@@ -84,5 +126,5 @@ def applied(cloud: LocalCloud, rows: Iterable[Patch] | None = None) -> Iterator[
                 undo.callback(setattr, target, symbol, vars(target)[symbol])
             else:
                 undo.callback(delattr, target, symbol)
-            setattr(target, symbol, patch.make(inspect.getattr_static(target, symbol, None), cloud))
+            setattr(target, symbol, patch.replacement(cloud))
         yield
