@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -96,7 +97,22 @@ def test_a_collected_batch_is_a_dataset_and_starts_improve():
     assert all("text" in line and line["batch"] == 1 for line in part(ports, version, "train"))
     assert ports.executions.started["improve", version] == {"dataset": version, "cause": "labels"}
     assert ports.table.get("BATCH", batch)["status"] == "collected"
-    assert ports.table.query("ANNOTATOR")[0]["agreed"] == 12
+
+
+def test_each_annotators_work_is_judged_and_a_careless_one_is_named():
+    ports = ready(loop=LOOP.replace("size: 12", "size: 48"))
+    batch = labeled(ports, label=lambda place: "dog" if place % 2 else "cat")
+    job = ports.labeling.outcomes[batch]
+    for task, (honest,) in job.answers.items():
+        job.answers[task] = (honest, replace(honest, worker="w2"), replace(honest, worker="w3", label="cat"))
+
+    metrics = {metric.name: metric.value for metric in collect_labels(batch, ports).metrics}
+
+    rows = {row["worker"]: row for row in ports.table.query("ANNOTATOR")}
+    assert {name: row["suspect"] for name, row in rows.items()} == {"w1": [], "w2": [], "w3": ["spam", "agreement"]}
+    assert (rows["w1"]["agreement"], rows["w3"]["agreement"]) == (1.0, 0.5)
+    assert metrics["AnnotatorsSuspected"] == 1
+    assert 0.0 < metrics["AnnotatorAlpha"] < 1.0
 
 
 def test_collecting_again_changes_nothing():

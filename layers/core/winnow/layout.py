@@ -13,7 +13,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     RESERVATION            <content>    → batch, state                            select_batch, collect_labels, reconcile
     HEAD                   BATCH        → number, batch, usd: the newest batch    select_batch, collect_labels
     BUDGET                 <batch>      → usd (text)                              select_batch, collect_labels
-    ANNOTATOR              <worker>#<batch> → answers, agreed, seconds            collect_labels
+    ANNOTATOR              <worker>#<batch> → answers, agreement, spam, ..., suspect  collect_labels
     LOOK                   <number>     → model, dataset, at                      evaluate_challenger
     DEPLOYMENT             <model>      → status, dataset, champion, alarms, at   deploy_challenger, settle_deployment
     SUSPECT                <kind>#<name> → since, repairs                         reconcile

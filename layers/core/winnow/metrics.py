@@ -56,6 +56,8 @@ _ALL = (
     Definition("ItemsQuarantined", "Count", "collect_labels", "How many labels were held out of the dataset?"),
     Definition("LabelHours", "None", "collect_labels", "How long from selected to labeled, p95 of the batch (M2)?"),
     Definition("AnnotatorAgreement", "Percent", "collect_labels", "Do annotators agree with the consensus?"),
+    Definition("AnnotatorAlpha", "None", "collect_labels", "How far beyond chance do annotators agree (Krippendorff)?"),
+    Definition("AnnotatorsSuspected", "Count", "collect_labels", "Whose answers in a batch need a second look?"),
     Definition("MoneyPerLabel", "None", "collect_labels", "What does an effective label cost (M6, USD)?"),
     Definition("DatasetSize", "Count", "collect_labels", "How many train labels has the newest dataset?"),
     Definition(

@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,10 @@ from winnow import layout
 from winnow.datasets.versions import counts, next_version, ordered
 from winnow.digests import short_id
 from winnow.errors import BudgetExceeded, Conflict, NotFound, Retryable
+from winnow.labels.agreement import krippendorff_alpha
+from winnow.labels.annotators import statistics, suspects
+from winnow.labels.answers import Answers
+from winnow.labels.consensus import Consensus
 from winnow.metrics import Metric
 from winnow.ports import Answer, LabelingOutcome, Ports
 from winnow.privacy.masking import MASKER_VERSION
@@ -45,13 +49,13 @@ def collect_labels(batch: str, ports: Ports) -> Outcome:
         return Outcome({"batch": batch, "skipped": "the job still runs"})
     plan = read_plan(batch, ports)
     labels = _labels(plan, item, outcome, ports)
-    answers = _annotators(batch, labels, ports)
+    annotators = _annotators(batch, labels, ports)
     _settle_reservations(plan, labels, ports)
     version = _commit(batch, labels, ports)
     ports.executions.start("improve", version, {"dataset": version, "cause": "labels"})
     mark(batch, "collected", ports)
     body = {"batch": batch, "dataset": version, **{status: _count(labels, status) for status in _STATUSES}}
-    return Outcome(body, _metrics(plan, labels, answers, version, ports))
+    return Outcome(body, (*_metrics(plan, labels, version, ports), *annotators))
 
 
 _STATUSES = ("labeled", "disputed", "expired", "quarantined")
@@ -144,25 +148,24 @@ def _ask_experts(plan: Plan, disputed: Sequence[str], ports: Ports) -> str | Non
     return None
 
 
-def _annotators(batch: str, labels: Sequence[Label], ports: Ports) -> int:
-    """Write each annotator's agreement with the consensus of this batch; returns the number of answers."""
-    tally: dict[str, list[float]] = {}
-    for label in labels:
-        for answer in (Answer(**raw) for raw in label.answers):
-            row = tally.setdefault(answer.worker, [0, 0, 0.0])
-            row[0] += 1
-            row[1] += answer.label is not None and answer.label == label.label
-            row[2] += answer.seconds
-    for worker, (answers, agreed, seconds) in sorted(tally.items()):
-        statistics = {
-            "worker": worker,
-            "batch": batch,
-            "answers": int(answers),
-            "agreed": int(agreed),
-            "seconds": seconds,
-        }
-        ports.table.put("ANNOTATOR", f"{worker}#{batch}", statistics)
-    return int(sum(row[0] for row in tally.values()))
+def _annotators(batch: str, labels: Sequence[Label], ports: Ports) -> tuple[Metric, ...]:
+    """Write how each annotator worked on this batch, and tell how far they agree and whose work needs a second look."""
+    classes = ports.loop.task.classes
+    judged = {label.id: classes.index(label.label) for label in labels if label.label in classes}
+    given = [(label.id, Answer(**raw)) for label in labels if label.id in judged for raw in label.answers]
+    given = [(task, answer) for task, answer in given if answer.label in classes]
+    answers = Answers.of([(task, answer.worker, str(answer.label)) for task, answer in given], classes=classes)
+    consensus = Consensus(
+        np.array([judged[task] for task in answers.tasks], dtype=np.int64), np.ones(len(answers.tasks))
+    )
+    figures = statistics(answers, consensus, seconds=np.array([answer.seconds for _, answer in given]))
+    reasons = {suspect.worker: list(suspect.reasons) for suspect in suspects(figures)}
+    for one in figures:
+        item = {**asdict(one), "batch": batch, "suspect": reasons.get(one.worker, [])}
+        ports.table.put("ANNOTATOR", f"{one.worker}#{batch}", item)
+    alpha = krippendorff_alpha(answers.counts())
+    agreement = () if alpha is None else (Metric("AnnotatorAlpha", alpha),)
+    return (*agreement, Metric("AnnotatorsSuspected", len(reasons)))
 
 
 def _settle_reservations(plan: Plan, labels: Sequence[Label], ports: Ports) -> None:
@@ -320,7 +323,7 @@ def _quarantine_batch(entry: Mapping[str, str], ports: Ports) -> None:
             ports.table.delete(layout.RESERVATION, label.id, expected={"batch": label.batch})
 
 
-def _metrics(plan: Plan, labels: Sequence[Label], answers: int, version: str, ports: Ports) -> tuple[Metric, ...]:
+def _metrics(plan: Plan, labels: Sequence[Label], version: str, ports: Ports) -> tuple[Metric, ...]:
     started = datetime.fromisoformat(plan.created_at)
     done = [label for label in labels if label.status == "labeled"]
     hours = [
