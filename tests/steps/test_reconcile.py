@@ -88,6 +88,20 @@ def test_captured_requests_come_back_too() -> None:
     assert message["detail"]["object"] == {"key": "production/c1.jsonl", "size": 0}
 
 
+def test_a_capture_file_whose_event_was_lost_is_read_from_the_queue() -> None:
+    ports = world(LOOP)
+    read, refused, lost = (f"capture/endpoint/AllTraffic/{name}.jsonl" for name in ("read", "refused", "lost"))
+    for key in (read, refused, lost):
+        write(ports, key, b"{}")
+    write(ports, layout.production(layout.captured(read)), b"")
+    write(ports, layout.quarantine(layout.captured(refused)), b"")
+
+    assert ("watch", layout.captured(lost)) in later(ports)
+
+    (message,) = ports.queues.sent["capture"]
+    assert [item.key for item in events.pool_objects(message)] == [lost]
+
+
 def test_repairs_wait_longer_each_time_and_end_with_a_person() -> None:
     ports = world(LOOP)
     lost = layout.object_id(ports.pool.drop("a.jsonl", jsonl("one")))

@@ -35,6 +35,7 @@ LABELS = "labels/"
 MODELS = "models/"
 CAPTURE = "capture/"
 PRODUCTION = "production/"
+QUARANTINE = "quarantine/"
 CHAMPION = "models/champion.json"
 HEAD = "datasets/head.json"
 RESERVATION = "RESERVATION"
@@ -74,7 +75,7 @@ def occurrences(oid: str) -> str:
 
 
 def quarantine(oid: str) -> str:
-    return f"quarantine/{oid}.jsonl"
+    return f"{QUARANTINE}{oid}.jsonl"
 
 
 def content(content_id: str) -> str:
@@ -152,6 +153,15 @@ def training_artifact(stack: str, model_id: str) -> str:
     'training-output/winnow-m1/output/model.tar.gz'
     """
     return f"training-output/{stack}-{model_id}/output/model.tar.gz"
+
+
+def captured(capture_key: str) -> str:
+    """Name under which a data-capture file's requests go back into the pool, or into quarantine.
+
+    >>> captured("capture/endpoint/AllTraffic/2026/01/06/09/00-00.jsonl")
+    'c9f823c686e5e436a1ae2'
+    """
+    return "c" + digest({"capture": capture_key}, length=20)
 
 
 def production(name: str) -> str:

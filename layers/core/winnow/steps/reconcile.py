@@ -13,7 +13,7 @@ from typing import Any
 
 from winnow import layout
 from winnow.metrics import Metric
-from winnow.ports import JsonDict, Ports
+from winnow.ports import JsonDict, Ports, QueueName
 from winnow.records import PoolObject
 from winnow.steps import Outcome, deployment, pointers
 from winnow.steps.accounting import pending_objects
@@ -113,6 +113,22 @@ def created(item: PoolObject) -> JsonDict:
     }  # fmt: skip
 
 
+# Captured requests that nobody read
+
+
+def _not_watched(world: World) -> Iterator[Finding]:
+    data = world.ports.data
+    done = {*data.list(layout.PRODUCTION), *data.list(layout.QUARANTINE)}
+    for key in data.list(layout.CAPTURE):
+        name = layout.captured(key)
+        if done.isdisjoint((layout.production(name), layout.quarantine(name))):
+            yield Finding(name, key)
+
+
+def _watch(findings: Sequence[Finding], world: World) -> None:
+    _resend("capture", findings, world)
+
+
 # Records the champion has not scored
 
 
@@ -133,8 +149,13 @@ def _not_scored(world: World) -> Iterator[Finding]:
 
 
 def _score(findings: Sequence[Finding], world: World) -> None:
+    _resend("score", findings, world)
+
+
+def _resend(queue: QueueName, findings: Sequence[Finding], world: World) -> None:
+    """Send the events of objects in the data bucket, whose keys are the subjects, once more."""
     bucket = world.ports.data.uri("").removeprefix("s3://").rstrip("/")
-    world.ports.queues.send("score", [created(PoolObject(bucket, finding.subject, "", "")) for finding in findings])
+    world.ports.queues.send(queue, [created(PoolObject(bucket, finding.subject, "", "")) for finding in findings])
 
 
 def _not_rescored(world: World) -> Iterator[Finding]:
@@ -279,6 +300,7 @@ def _restart(findings: Sequence[Finding], world: World) -> None:
 
 CHECKS: Mapping[str, Check] = {
     "ingest": Check(_not_ingested, _ingest, "sent to the ingest queue"),
+    "watch": Check(_not_watched, _watch, "sent to the capture queue"),
     "score": Check(_not_scored, _score, "sent to the score queue"),
     "rescore": Check(_not_rescored, _rescore, "started rescore"),
     "submit": Check(_not_submitted, _collect, "select_batch resumes it"),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from winnow import layout
-from winnow.digests import digest
 from winnow.errors import NotFound
 from winnow.metrics import Metric
 from winnow.models.drift import psi
@@ -31,7 +30,7 @@ def watch_production(request: Mapping[str, Any], ports: Ports) -> Outcome:
     cannot be read go to quarantine with their reason. A file that was read before changes nothing.
     """
     key = str(request["key"])
-    name = "c" + digest({"capture": key}, length=20)
+    name = layout.captured(key)
     task = ports.loop.task
     found = list(served(ports.data.get(key), kind=task.kind, classes=task.classes))
     answers = [one for one in found if isinstance(one, Served)]
