@@ -46,10 +46,7 @@ class Row:
 def patched(
     owner: str, symbol: str, behaviour: str, *, kind: Any = None, value: bool = False, added: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter the decorated function in the table as the replacement of `owner.symbol`, set as `kind` (`property`).
-
-    With `value` the replacement is what `new(cloud, original)` gives.
-    """
+    """Enter in the table what replaces a symbol, set as `kind` (`property`): the decorated function, or its `value`."""
 
     def enter(new: Callable[..., Any]) -> Callable[..., Any]:
         def make(cloud: Cloud, original: Any) -> Any:

@@ -50,15 +50,13 @@ class Training(Service):
         if seconds < self.virtual_seconds:
             end = {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"}
         self.clock.sleep(seconds)
-        name = job["TrainingJobName"]
+        arn, name = job["TrainingJobArn"], job["TrainingJobName"]
         uri = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/model.tar.gz"
         if model:
             self.put(uri, model)
         job.update(end, ModelArtifacts={"S3ModelArtifacts": uri}, BillableTimeInSeconds=int(seconds))
         job["TrainingEndTime"] = self.clock.now()
-        self.tell(
-            "Training Job", job["TrainingJobArn"], TrainingJobName=name, TrainingJobStatus=job["TrainingJobStatus"]
-        )
+        self.tell("Training Job", arn, TrainingJobName=name, TrainingJobStatus=job["TrainingJobStatus"])
 
     def _container(self, job: Request, root: Path) -> bytes:
         """Run the script; gives the archive of the model it left. ChildProcessError when it fails."""
