@@ -1,4 +1,4 @@
-"""Simulated annotators: who answers which task, when, and how wrongly. The only module that ever sees the truth.
+"""Simulated annotators: who answers which task, when, and how wrongly. The truth is theirs alone: a crowd is given it.
 
 An annotator is a confusion matrix (rows = true class, columns = answered class) and a pace; a spammer is a matrix too.
 Answers come from a digest of crowd seed, worker and task, so they do not depend on the order of anything.
@@ -7,15 +7,12 @@ Answers come from a digest of crowd seed, worker and task, so they do not depend
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import threading
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 Task = Mapping[str, object]
 Truth = Callable[[Task], str]
@@ -39,10 +36,6 @@ class Annotator:
         rows = tuple(tuple(accuracy if i == j else slip for j in range(classes)) for i in range(classes))
         return cls(worker_id, rows, **traits)
 
-    def answer(self, true_class: int, *, rng: np.random.Generator) -> int:
-        """The index of the class this worker gives to a task whose true class is `true_class`."""
-        return int(rng.choice(len(self.confusion), p=self.confusion[true_class]))
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,15 +48,14 @@ class Answer:
 
 
 class Crowd:
-    """The people of one work team. `truth` gets what the worker sees (the task input) and gives the true class."""
+    """The people of one work team, who may be exchanged: from the next job on the new `people` answer, in a drill spammers.
+
+    `truth` gets what the worker sees (the task input) and gives the true class.
+    """
 
     def __init__(self, people: Sequence[Annotator], truth: Truth, *, classes: Sequence[str], seed: int = 0) -> None:
         self.people, self.classes, self._truth, self._seed = people, tuple(classes), truth, seed
         self._lock, self._free_at = threading.Lock(), dict[str, float]()
-
-    def replace(self, people: Sequence[Annotator]) -> None:
-        """From the next job on these people answer: how a drill brings spammers in, and gets rid of them."""
-        self.people = people
 
     def work(self, task: Task, *, workers: int, start: float, time_limit: float) -> list[Answer]:
         """The answers of the first `workers` people who get free and take the task, in order of submission.
@@ -78,38 +70,13 @@ class Crowd:
                 rng = np.random.default_rng(int(_digest(str(self._seed), person.worker_id, content)[:16], 16))
                 if len(answers) == workers or rng.random() >= person.availability:
                     continue
-                label = self.classes[person.answer(true_class, rng=rng)]
+                label = self.classes[rng.choice(len(self.classes), p=person.confusion[true_class])]
                 seconds = float(person.seconds_per_item * np.exp(person.spread * rng.standard_normal()))
                 begun = free[person.worker_id]
                 self._free_at[person.worker_id] = begun + min(seconds, time_limit)
                 if seconds <= time_limit:
                     answers.append(Answer(person.worker_id, label, begun, begun + seconds))
         return sorted(answers, key=lambda answer: answer.submitted_at)
-
-
-class TruthOracle:
-    """Finds the true class by content: by the normalised text, or by the pixels of an image, in what the worker sees.
-    `pairs` are (text or encoded image as people see it, class); `read` fetches an `s3://` URI, as their browser would."""
-
-    def __init__(self, pairs: Iterable[tuple[str | bytes, str]], *, read: Callable[[str], bytes] | None = None) -> None:
-        self._truth, self._read = {_key(payload): label for payload, label in pairs}, read
-
-    def __call__(self, task: Task) -> str:
-        """The true class of the task; LookupError when nothing the worker sees is known."""
-        for seen in (value for value in task.values() if isinstance(value, str)):
-            key = _key(self._read(seen) if self._read and seen.startswith("s3://") else seen)
-            if key in self._truth:
-                return self._truth[key]
-        raise LookupError(f"no truth is known for the task {json.dumps(task)[:200]}")
-
-
-def _key(payload: str | bytes) -> str:
-    """Digest of a text whatever its case and white space, or of an image's pixels whatever its encoding."""
-    if isinstance(payload, str):
-        return _digest(" ".join(unicodedata.normalize("NFC", payload).casefold().split()))
-    with Image.open(io.BytesIO(payload)) as image:
-        pixels = image.convert("RGB")
-        return hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
 
 
 def _digest(*parts: str) -> str:

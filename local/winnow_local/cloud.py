@@ -10,7 +10,6 @@ Inside the block every boto3 client of this process speaks to it; there is one l
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -19,29 +18,25 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 from unittest.mock import patch
 
 import boto3
 from moto import mock_aws
-from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.awslambda.models import lambda_backends
 from moto.moto_api._internal import mock_random
 
-from . import invoke, patches, shortcuts, strict
+from . import dynamodb, invoke, patches, shortcuts, stepfunctions, strict, timeshift  # noqa: F401 - two only patch
 from .clock import VirtualClock
 from .cloudwatch import CloudWatch
-from .deploy import Deployment
+from .deploy import deploy
+from .endpoints import Endpoints
 from .events import Events
 from .gateway import Faults, Gateway
+from .labeling import Labeling
 from .queues import Queues
-
-if TYPE_CHECKING:
-    from .endpoints import Endpoints
-    from .labeling import Labeling
-    from .sagemaker import Registry
-    from .training import Training
-
-Runner = Callable[[LambdaFunction, str], tuple[str, str | None, str]]
+from .sagemaker import Registry
+from .training import Training
 
 
 class LocalCloud:
@@ -52,10 +47,7 @@ class LocalCloud:
     """
 
     account = "123456789012"
-    registry: Registry
-    labeling: Labeling
-    training: Training
-    endpoints: Endpoints
+    outputs: dict[str, str]
 
     def __init__(
         self, template: Path, *, stack: str = "winnow", parameters: dict[str, str] | None = None,
@@ -73,27 +65,46 @@ class LocalCloud:
         self.events, self.lambdas = Events(self, seed=seed), invoke.Lambdas(self)
         self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
         self.invocations, self.runner = self.lambdas.invocations, self.lambdas.run_in_process
+        self.labeling, self.training, self.endpoints = Labeling(self), Training(self), Endpoints(self)
+        self.sagemaker = (Registry(self), self.labeling, self.training, self.endpoints)
         self._clients, self._clients_lock, self._open = dict[str, Any](), threading.RLock(), ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as opening:  # what it is given ends with the cloud, or when the start fails, in reverse order
+            enter = opening.enter_context
+            here = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "POWERTOOLS_TRACE_DISABLED": "true"}
+            enter(shortcuts.taken(self))
+            enter(mock_aws())
+            enter(patch.dict(os.environ, here))
+            mock_random.seed(self._seed)
+            enter(patches.applied(self))
+            enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
+            opening.callback(self.clock.close)
+            opening.callback(self.endpoints.close)
+            opening.callback(strict.enable, False)
+            strict.enable(True)
+            self._session = boto3.Session(region_name=self.region)
+            for name, module in list(sys.modules.items()):
+                for value in vars(module).values() if name.startswith("winnow.aws") else ():
+                    getattr(value, "cache_clear", int)()  # it is wired to an earlier cloud's environment and clients
+            enter(patch("winnow.aws.clock._time", self.clock.time))  # the product's seam
+            stepfunctions.install(self)
+            if self._workers == "awslambdaric":
+                from .workers import Workers
+
+                self.runner = enter(Workers(self)).run
+            self.outputs = deploy(self, self._template, stack=self.stack, parameters=self._parameters)
+            functions = lambda_backends[self.account][self.region].list_functions()
+            if shared := [set(invoke.environment_of(function).items()) for function in functions]:
+                enter(patch.dict(os.environ, dict(set.intersection(*shared))))
+            self._open = opening.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """End the cloud; what was patched is as before."""
         self._open.close()
 
-    @property
-    def outputs(self) -> dict[str, str]:
-        """The stack's outputs."""
-        return self.deployment.outputs
+    __exit__ = close
 
     def client(self, service: str) -> Any:
         """A boto3 client of this cloud; made once, safe for several threads."""
@@ -108,52 +119,14 @@ class LocalCloud:
         answer = json.loads(payload)
         return (answer, None) if error is None else (None, answer)
 
-    def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str = "None") -> None:
-        """Report one value of a service's metric, now."""
-        self.cloudwatch.record(namespace, name, dims, value)
-
     def run_until_idle(self) -> None:
         """Let everything under way finish, waits and retries included; schedules alone do not keep it going."""
         self.clock.run()
 
-    def advance(self, *, to: datetime | None = None, hours: float = 0, days: float = 0) -> None:
-        """Live through time up to a moment, or for so long."""
-        until = to.timestamp() if to else self.clock.time() + hours * 3600 + days * 86400
-        self.clock.run(until=until)
+    def advance(self, *, hours: float = 0, days: float = 0) -> None:
+        """Live through so much time."""
+        self.clock.run(until=self.clock.time() + hours * 3600 + days * 86400)
 
     def run(self, *, condition: Callable[[], bool], limit_days: float = 365) -> bool:
         """Live until the condition holds, at most so long; whether it does."""
         return self.clock.run(until=self.clock.time() + limit_days * 86400, condition=condition)
-
-    def _start(self) -> None:
-        from . import sagemaker, stepfunctions
-
-        enter = self._open.enter_context
-        enter(shortcuts.taken(self))
-        enter(mock_aws())
-        here = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "POWERTOOLS_TRACE_DISABLED": "true"}
-        enter(patch.dict(os.environ, here))
-        mock_random.seed(self._seed)
-        self.lambda_backend = lambda_backends[self.account][self.region]
-        enter(patches.applied(self))
-        self._open.callback(self.clock.close)
-        self._open.callback(strict.enable, False)
-        strict.enable(True)
-        self._session = boto3.Session(region_name=self.region)
-        enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
-        for name, module in list(sys.modules.items()):
-            for value in vars(module).values() if name.startswith("winnow.aws") else ():
-                getattr(value, "cache_clear", int)()  # what an earlier cloud's environment and clients were wired to
-        enter(patch.object(importlib.import_module("winnow.aws.clock"), "_time", self.clock.time))  # the product's seam
-        sagemaker.install(self)
-        stepfunctions.install(self)
-        self._open.callback(self.endpoints.close)
-        self._open.callback(self.training.close)
-        if self._workers == "awslambdaric":
-            from .workers import Workers
-
-            self.runner = enter(Workers(self)).run
-        self.deployment = Deployment(self, self._template, stack=self.stack, parameters=self._parameters)
-        functions = self.lambda_backend.list_functions()
-        if shared := [set(invoke.environment_of(function).items()) for function in functions]:
-            enter(patch.dict(os.environ, dict(set.intersection(*shared))))

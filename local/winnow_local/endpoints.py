@@ -193,8 +193,8 @@ class Endpoints(Service):
         counts = {"Invocations": 1.0, "Invocation4XXErrors": 400 <= status < 500, "Invocation5XXErrors": status >= 500}
         for dims in (dimensions, {**dimensions, "EndpointConfigName": fleet.name}):
             for metric, value in counts.items():
-                self.cloud.put_metric("AWS/SageMaker", metric, float(value), dims, "Count")
-            self.cloud.put_metric("AWS/SageMaker", "ModelLatency", microseconds, dims, "Microseconds")
+                self.cloud.cloudwatch.record("AWS/SageMaker", metric, dims, float(value))
+            self.cloud.cloudwatch.record("AWS/SageMaker", "ModelLatency", dims, microseconds)
 
     def _capture(self, name: str, fleet: Fleet, about: Request, **sides: tuple[bytes, str]) -> None:
         """Keep what was asked and answered until it is flushed; what the config calls JSON stays readable."""

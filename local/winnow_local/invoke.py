@@ -132,7 +132,7 @@ class Lambdas:
         name = f"winnow_function_{function.function_name.replace('-', '_')}"
         if name not in self._handlers:
             module_name, _, attribute = str(function.handler).rpartition(".")
-            path = Path(self._cloud.deployment.code[function.code["S3Key"]], f"{module_name}.py")
+            path = Path(function.code["S3Key"], f"{module_name}.py")
             spec = importlib.util.spec_from_file_location(name, path)
             module = sys.modules[name] = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
             with patch.dict(os.environ, environment_of(function)):

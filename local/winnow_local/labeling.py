@@ -9,55 +9,42 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from .annotators import Answer, Crowd
+from .patches import Cloud
 from .sagemaker import Request, Service, only, refuse
 
 INITIALIZING_SECONDS, LAMBDA_ATTEMPTS = 60.0, 3
 ARRIVALS_PER_BATCH = 25
-"""Answers that come in together: a timer for each would only slow the simulation down."""
+"""Answers that come in together: a wait for each would only slow the simulation down."""
 _JOB = "LabelingJobName LabelAttributeName InputConfig OutputConfig RoleArn HumanTaskConfig Tags"
 _HUMAN = """WorkteamArn UiConfig PreHumanTaskLambdaArn AnnotationConsolidationConfig TaskTitle TaskDescription TaskKeywords
     NumberOfHumanWorkersPerDataObject TaskTimeLimitInSeconds TaskAvailabilityLifetimeInSeconds MaxConcurrentTaskCount"""
 
 
 @dataclass
-class DataObject:
-    """One manifest line on its way; `content` is what its answers were consolidated to."""
-
-    index: int
-    line: Request
-    task: Request = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
-    complete_at: float = 0.0
-    content: Request = field(default_factory=dict)
-
-
-@dataclass
 class Job:
-    """A labeling job: what Describe shows, where its files go, an answer's key, its objects and its first trouble."""
+    """A labeling job: what Describe shows, where its files go, an answer's key, the objects of its manifest, by their place
+    there what the settled ones were consolidated to (nothing when they failed), and its first trouble."""
 
     shown: Request
     folder: str
     answer_name: str
-    objects: list[DataObject]
-    left: int = 0
+    objects: list[Request]
+    contents: dict[int, Request] = field(default_factory=dict)
     error: str = ""
 
 
 class Labeling(Service):
     """Labeling jobs over an S3 manifest, with a UI template and two Lambdas of the caller's."""
 
-    plain: ClassVar = {
-        "describe_labeling_job": "LabelingJob",
-        "list_labeling_jobs": "LabelingJob LabelingJobSummaryList",
-    }
+    plain: ClassVar = {"describe_labeling_job": "LabelingJob",
+                       "list_labeling_jobs": "LabelingJob LabelingJobSummaryList"}  # fmt: skip
 
-    def __init__(self, cloud: Any) -> None:
+    def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
         self._crowds: dict[str, Crowd | None] = {}
 
@@ -76,72 +63,59 @@ class Labeling(Service):
         lines = self.get(p["InputConfig"]["DataSource"]["S3DataSource"]["ManifestS3Uri"]).splitlines()
         refuse(not lines, "the manifest is empty")
         template = self.get(human["UiConfig"]["UiTemplateS3Uri"]).decode()
-        names = re.findall(r"""<crowd-\S*classifier\b[^>]*?\bname=["']([^"']+)""", template)
-        refuse(not names, "the UI template has no crowd classifier with a name")
-        made, objects = (
-            self.keep("LabelingJob", p),
-            [DataObject(index, json.loads(line)) for index, line in enumerate(lines)],
-        )
-        job = Job(self.find("LabelingJob", p), folder, names[0], objects, left=len(objects))
+        name = re.search(r"""<crowd-\S*classifier\b[^>]*?\bname=["']([^"']+)""", template)
+        refuse(name is None, "the UI template has no crowd classifier with a name")
+        job = Job(self.keep("LabelingJob", p), folder, name[1], [json.loads(line) for line in lines])
         self._show(job, "InProgress")
-        self.clock.call_later(INITIALIZING_SECONDS, self._task(self._start, job), name="labeling starts")
-        return made
+        self.clock.call_later(INITIALIZING_SECONDS, lambda: self.clock.spawn(lambda: self._run(job)), name="labeling")
+        return job.shown
 
-    def _task(self, act: Callable[..., None], *args: Any) -> Callable[[], None]:
-        return lambda: self.clock.spawn(lambda: act(*args), name="labeling")
-
-    def _start(self, job: Job) -> None:
-        """Prepare every task and let the annotators plan their answers."""
-        human, start = job.shown["HumanTaskConfig"], self.clock.time()
+    def _run(self, job: Job) -> None:
+        """Prepare every task, let the annotators plan their answers, take them in as they come, and end the job."""
+        human, start, planned = job.shown["HumanTaskConfig"], self.clock.time(), list[tuple[float, int, list[Answer]]]()
         crowd, limit = self._crowds[human["WorkteamArn"]], human["TaskTimeLimitInSeconds"]
         expires_at = start + human.get("TaskAvailabilityLifetimeInSeconds", 864_000)
         wanted = human["NumberOfHumanWorkersPerDataObject"]
-        for one in job.objects:
-            event = {"version": "2018-10-16", "labelingJobArn": job.shown["LabelingJobArn"], "dataObject": one.line}
-            one.task = (self._call(job, human["PreHumanTaskLambdaArn"], event) or {}).get("taskInput")
-            planned = crowd.work(one.task, workers=wanted, start=start, time_limit=limit) if crowd and one.task else []
-            one.answers = [answer for answer in planned if answer.submitted_at <= expires_at]
-            complete = len(one.answers) == wanted or not one.task
-            one.complete_at = max([start, *(answer.submitted_at for answer in one.answers)]) if complete else expires_at
-        rows = sorted(job.objects, key=lambda one: (one.complete_at, one.index))
-        for first in range(0, len(rows), ARRIVALS_PER_BATCH):
-            batch = rows[first : first + ARRIVALS_PER_BATCH]
-            self.clock.call_at(batch[-1].complete_at, self._task(self._settle, job, batch), name="answers")
+        for place, line in enumerate(job.objects):
+            event = {"version": "2018-10-16", "labelingJobArn": job.shown["LabelingJobArn"], "dataObject": line}
+            task = (self._call(job, human["PreHumanTaskLambdaArn"], event) or {}).get("taskInput")
+            work = crowd.work(task, workers=wanted, start=start, time_limit=limit) if crowd and task else []
+            answers = [answer for answer in work if answer.submitted_at <= expires_at]
+            complete = len(answers) == wanted or not task
+            complete_at = max([start, *(answer.submitted_at for answer in answers)]) if complete else expires_at
+            planned.append((complete_at, place, answers))
+        planned.sort()
+        for first in range(0, len(planned), ARRIVALS_PER_BATCH):
+            batch = planned[first : first + ARRIVALS_PER_BATCH]
+            self.clock.sleep(max(0.0, batch[-1][0] - self.clock.time()))
+            self._settle(job, {place: answers for _, place, answers in batch})
+        self._end(job)
 
-    def _settle(self, job: Job, objects: list[DataObject]) -> None:
+    def _settle(self, job: Job, batch: dict[int, list[Answer]]) -> None:
         """These objects' answers are in, or their time is over: file the answers and consolidate what there is."""
-        answered = [one for one in objects if one.answers]
-        for one in answered:
-            rows = [
-                {"answerContent": {job.answer_name: {"label": answer.label}}, "workerId": self._worker(answer),
-                 "acceptanceTime": _iso(answer.accepted_at), "submissionTime": _iso(answer.submitted_at),
-                 "timeSpentInSeconds": round(answer.submitted_at - answer.accepted_at, 3)}
-                for answer in one.answers
-            ]  # fmt: skip
-            uri = f"{job.folder}/annotations/worker-response/iteration-1/{one.index}/{self._now()}.json"
-            self.put(uri, json.dumps({"answers": rows}).encode())
-        if answered:
-            self._consolidate(job, answered)
-        job.left -= len(objects)
+        now, payload = f"{self.clock.now():%Y-%m-%d_%H:%M:%S}", list[Request]()
+        for place, answers in ((place, answers) for place, answers in batch.items() if answers):
+            filed, annotations, line = list[Request](), list[Request](), job.objects[place]
+            for answer in answers:
+                content = {job.answer_name: {"label": answer.label}}
+                worker = {"workerId": f"private.{self.cloud.region}.{answer.worker_id}"}
+                times = {"acceptanceTime": _iso(answer.accepted_at), "submissionTime": _iso(answer.submitted_at)}
+                spent = round(answer.submitted_at - answer.accepted_at, 3)
+                filed.append({**worker, "answerContent": content, **times, "timeSpentInSeconds": spent})
+                annotations.append({**worker, "annotationData": {"content": json.dumps(content)}})
+            uri = f"{job.folder}/annotations/worker-response/iteration-1/{place}/{now}.json"
+            self.put(uri, json.dumps({"answers": filed}).encode())
+            source = {"s3Uri": line["source-ref"]} if "source-ref" in line else {"content": line["source"]}
+            payload.append({"datasetObjectId": str(place), "dataObject": source, "annotations": annotations})
+        contents = self._consolidated(job, payload, now) if payload else {}
+        job.contents |= {place: contents.get(str(place), {}) for place in batch}
         self._show(job, "InProgress")
-        if not job.left:
-            self._finish(job)
 
-    def _consolidate(self, job: Job, objects: list[DataObject]) -> None:
-        """One call of the post-annotation Lambda; objects it leaves out have failed."""
-        p, human, payload = job.shown, job.shown["HumanTaskConfig"], []
-        for one in objects:
-            source = {"s3Uri": one.line["source-ref"]} if "source-ref" in one.line else {"content": one.line["source"]}
-            answers = [
-                {"workerId": self._worker(answer),
-                 "annotationData": {"content": json.dumps({job.answer_name: {"label": answer.label}})}}
-                for answer in one.answers
-            ]  # fmt: skip
-            payload.append({"datasetObjectId": str(one.index), "dataObject": source, "annotations": answers})
-        folder = f"{job.folder}/annotations"
-        uri = (
-            f"{folder}/consolidated-annotation/consolidation-request/iteration-1/{self._now()}-{objects[0].index}.json"
-        )
+    def _consolidated(self, job: Job, payload: list[Request], now: str) -> dict[str, Request]:
+        """What the post-annotation Lambda makes of these objects' answers; objects it leaves out have failed."""
+        p, human, folder = job.shown, job.shown["HumanTaskConfig"], f"{job.folder}/annotations"
+        name = f"{now}-{payload[0]['datasetObjectId']}.json"
+        uri = f"{folder}/consolidated-annotation/consolidation-request/iteration-1/{name}"
         self.put(uri, json.dumps(payload).encode())
         event = {
             "version": "2018-10-06", "labelingJobArn": p["LabelingJobArn"], "labelAttributeName": p["LabelAttributeName"],
@@ -149,15 +123,7 @@ class Labeling(Service):
             "maxHumanWorkersPerDataObject": human["NumberOfHumanWorkersPerDataObject"],
         }  # fmt: skip
         rows = self._call(job, human["AnnotationConsolidationConfig"]["AnnotationConsolidationLambdaArn"], event) or []
-        kept = {row["datasetObjectId"]: row["consolidatedAnnotation"]["content"] for row in rows}
-        for one in objects:
-            one.content = kept.get(str(one.index), {})
-
-    def _worker(self, answer: Answer) -> str:
-        return f"private.{self.cloud.region}.{answer.worker_id}"
-
-    def _now(self) -> str:
-        return f"{self.clock.now():%Y-%m-%d_%H:%M:%S}"
+        return {row["datasetObjectId"]: row["consolidatedAnnotation"]["content"] for row in rows}
 
     def _call(self, job: Job, function: str, event: Request) -> Any:
         for _ in range(LAMBDA_ATTEMPTS):
@@ -168,29 +134,23 @@ class Labeling(Service):
         return None
 
     def _show(self, job: Job, status: str) -> None:
-        labeled = sum(bool(one.content) for one in job.objects)
-        counters = {"TotalLabeled": labeled, "HumanLabeled": labeled, "MachineLabeled": 0, "Unlabeled": job.left,
-                    "FailedNonRetryableError": len(job.objects) - job.left - labeled}  # fmt: skip
+        labeled, left = sum(map(bool, job.contents.values())), len(job.objects) - len(job.contents)
+        counters = {"TotalLabeled": labeled, "HumanLabeled": labeled, "MachineLabeled": 0, "Unlabeled": left,
+                    "FailedNonRetryableError": len(job.objects) - left - labeled}  # fmt: skip
         job.shown.update(LabelingJobStatus=status, LabelCounters=counters, LastModifiedTime=self.clock.now())
 
-    def _finish(self, job: Job) -> None:
+    def _end(self, job: Job) -> None:
         """Write the output manifest, show the final status and tell it."""
-        failed = bool(job.error) and not any(one.content for one in job.objects)
-        uri, metadata = f"{job.folder}/manifests/output/output.manifest", f"{job.shown['LabelAttributeName']}-metadata"
-        about = {"type": "groundTruth/custom", "job_name": f"labeling-job/{job.shown['LabelingJobName'].lower()}",
+        shown, failed = job.shown, bool(job.error) and not any(job.contents.values())
+        uri, metadata = f"{job.folder}/manifests/output/output.manifest", f"{shown['LabelAttributeName']}-metadata"
+        about = {"type": "groundTruth/custom", "job_name": f"labeling-job/{shown['LabelingJobName'].lower()}",
                  "creation_date": f"{self.clock.now():%Y-%m-%dT%H:%M:%S.%f}"}  # fmt: skip
-        lines = [
-            {**one.line, **one.content, metadata: {**about, **one.content.get(metadata, {})}}
-            if one.content
-            else one.line
-            for one in job.objects
-        ]
-        self.put(uri, "".join(json.dumps(line) + "\n" for line in lines).encode())
-        job.shown.update({"FailureReason": job.error} if failed else {}, LabelingJobOutput={"OutputDatasetS3Uri": uri})
+        for place, content in ((place, content) for place, content in job.contents.items() if content):
+            job.objects[place] |= {**content, metadata: {**about, **content.get(metadata, {})}}
+        self.put(uri, "".join(json.dumps(line) + "\n" for line in job.objects).encode())
+        shown.update({"FailureReason": job.error} if failed else {}, LabelingJobOutput={"OutputDatasetS3Uri": uri})
         self._show(job, "Failed" if failed else "Completed")
-        self.tell(
-            "Ground Truth Labeling Job", job.shown["LabelingJobArn"], LabelingJobStatus=job.shown["LabelingJobStatus"]
-        )
+        self.tell("Ground Truth Labeling Job", shown["LabelingJobArn"], LabelingJobStatus=shown["LabelingJobStatus"])
 
 
 def _iso(seconds: float) -> str:

@@ -7,10 +7,8 @@ services (registry, labeling, training, endpoints), request in, response out. An
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from botocore import xform_name
 from moto.core.exceptions import ServiceException
@@ -18,9 +16,10 @@ from moto.core.responses import ActionResult
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 
-from .patches import Patch
+from .patches import Cloud, patched
 
 Request = dict[str, Any]
+_RESPONSE = "moto.sagemaker.responses.SageMakerResponse"
 
 
 class Service:
@@ -31,20 +30,18 @@ class Service:
 
     plain: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, cloud: Any) -> None:
+    def __init__(self, cloud: Cloud) -> None:
         self.cloud, self.clock = cloud, cloud.clock
         self._kept: dict[str, dict[str, Request]] = defaultdict(dict)
         for action, of in self.plain.items():
             setattr(self, action, partial(self.listed if action.startswith("list_") else self.find, *of.split()))
 
     def get(self, uri: str) -> bytes:
-        """The bytes of an S3 object; ValidationException when it cannot be read."""
-        (bucket, key), s3 = split_uri(uri), self.cloud.client("s3")
-        try:
-            body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except s3.exceptions.ClientError as error:
-            raise ValidationError(f"Could not access S3 object {uri}: {error}") from error
-        return body
+        """The bytes of an S3 object; ValidationException when there is none."""
+        with self.cloud.gateway.lock:
+            key = s3_backends[self.cloud.account]["aws"].get_object(*split_uri(uri))
+        refuse(key is None, f"Could not access S3 object {uri}")
+        return bytes(key.value)
 
     def put(self, uri: str, body: bytes) -> None:
         """Write an S3 object, with its event; past botocore, which would take most of a labeling job's time."""
@@ -60,14 +57,14 @@ class Service:
         self.cloud.emit_event("aws.sagemaker", f"SageMaker {what} State Change", detail, [arn])
 
     def keep(self, kind: str, p: Request, **shown: Any) -> Request:
-        """Keep a new resource, as Describe shows it; gives Create's answer. Names are taken whatever their case."""
+        """Keep a new resource and give it as Describe shows it. Names are taken whatever their case."""
         name, where = p[f"{kind}Name"], self._kept[kind]
         if name.lower() in where:
             clash = ResourceInUseException if kind.endswith("Job") else ValidationError
             raise clash(f"Cannot create already existing {kind} {name}")
         arn, now = self.arn(xform_name(kind).replace("_", "-"), name), self.clock.now()
         where[name.lower()] = {**p, f"{kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now, **shown}
-        return {f"{kind}Arn": arn}
+        return where[name.lower()]
 
     def find(self, kind: str, p: Request) -> Request:
         """The resource a request names; ValidationException for an absent one, whatever the service's model says
@@ -78,11 +75,8 @@ class Service:
 
     def listed(self, kind: str, into: str, p: Request) -> Request:
         """What a List action answers: everything in one page, oldest first."""
-        only(p, "NameContains SortBy SortOrder MaxResults")
-        only({p.get("SortBy", "CreationTime"): p}, "CreationTime")
-        part = p.get("NameContains", "").lower()
-        rows = [row for name, row in self._kept[kind].items() if part in name]
-        return {into: (rows[::-1] if p.get("SortOrder") == "Descending" else rows)[: p.get("MaxResults", len(rows))]}
+        only(p, "NameContains")
+        return {into: [row for name, row in self._kept[kind].items() if p.get("NameContains", "").lower() in name]}
 
 
 class Registry(Service):
@@ -93,12 +87,13 @@ class Registry(Service):
 
     def create_model_package(self, p: Request) -> Request:
         group = self.find("ModelPackageGroup", p)["ModelPackageGroupName"]
-        packages = self.list_model_packages({"ModelPackageGroupName": group})["ModelPackageSummaryList"]
-        for package in (package for package in packages if package["ClientToken"] == p["ClientToken"]):
-            return {"ModelPackageArn": package["ModelPackageArn"]}
-        name, version = self.arn("model-package", f"{group}/{len(packages) + 1}"), len(packages) + 1
-        self.keep("ModelPackage", {"ModelPackageName": name, **p}, ModelPackageArn=name, ModelPackageVersion=version)
-        return {"ModelPackageArn": name}
+        made = self.list_model_packages({"ModelPackageGroupName": group})["ModelPackageSummaryList"]
+        for package in (package for package in made if package["ClientToken"] == p["ClientToken"]):
+            return package
+        arn, version = self.arn("model-package", f"{group}/{len(made) + 1}"), len(made) + 1
+        return self.keep(
+            "ModelPackage", {"ModelPackageName": arn, **p}, ModelPackageArn=arn, ModelPackageVersion=version
+        )
 
     def list_model_packages(self, p: Request) -> Request:
         only(p, "ModelPackageGroupName")
@@ -125,35 +120,18 @@ def only(given: Request, known: str) -> None:
 
 def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and key of an `s3://` URI; ValidationException for anything else."""
-    parts = urlsplit(uri)
-    refuse(parts.scheme != "s3" or not parts.netloc, f"not an S3 URI: {uri}")
-    return parts.netloc, uri[len(f"s3://{parts.netloc}/") :]
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    refuse(not uri.startswith("s3://") or not bucket, f"not an S3 URI: {uri}")
+    return bucket, key
 
 
-def install(cloud: Any) -> None:
-    """Give the cloud its registry, labeling, training and endpoints."""
-    from .endpoints import Endpoints
-    from .labeling import Labeling
-    from .training import Training
-
-    cloud.labeling, cloud.training, cloud.endpoints = Labeling(cloud), Training(cloud), Endpoints(cloud)
-    cloud.sagemaker = (Registry(cloud), cloud.labeling, cloud.training, cloud.endpoints)
-
-
-def _served(_: Any, cloud: Any) -> Callable[[Any], Any]:
-    def call_action(response: Any) -> Any:
-        action = xform_name(response._get_action())
-        service = next((one for one in cloud.sagemaker if hasattr(one, action)), None)
-        if service is None:
-            raise NotImplementedError(f"the local cloud does not simulate SageMaker's {action}")
-        try:
-            result = getattr(service, action)(dict(response._get_params()))
-        except ServiceException as error:
-            result = error
-        return response.serialized(ActionResult(result))
-
-    return call_action
-
-
-_RESPONSE = "moto.sagemaker.responses.SageMakerResponse"
-PATCHES = (Patch(_RESPONSE, "call_action", "Jobs, models, endpoints and packages live; nothing is canned.", _served),)
+@patched(_RESPONSE, "call_action", "Jobs, models, endpoints and packages live; nothing is canned.")
+def _served(cloud: Cloud, _: Any, response: Any) -> Any:
+    action = xform_name(response._get_action())
+    act = next((getattr(service, action) for service in cloud.sagemaker if hasattr(service, action)), None)
+    if act is None:
+        raise NotImplementedError(f"the local cloud does not simulate SageMaker's {action}")
+    try:
+        return response.serialized(ActionResult(act(dict(response._get_params()))))
+    except ServiceException as error:
+        return response.serialized(ActionResult(error))

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from subprocess import PIPE, STDOUT
+from typing import ClassVar
 
 from .sagemaker import Request, Service, only, split_uri
 
@@ -23,56 +25,52 @@ _KNOWN = """TrainingJobName AlgorithmSpecification RoleArn HyperParameters Envir
     ResourceConfig StoppingCondition EnableNetworkIsolation EnableManagedSpotTraining Tags"""
 
 
-class TrainingError(Exception):
-    """Why a job has failed, as its FailureReason says it."""
-
-
 class Training(Service):
     """Training jobs on one instance. `virtual_seconds` is how long each takes; spot capacity is never taken back."""
 
+    virtual_seconds = 600.0
     plain: ClassVar = {"describe_training_job": "TrainingJob", "list_training_jobs": "TrainingJob TrainingJobSummaries"}
-
-    def __init__(self, cloud: Any) -> None:
-        super().__init__(cloud)
-        self.virtual_seconds, self._processes = 600.0, list[subprocess.Popen[bytes]]()
 
     def create_training_job(self, p: Request) -> Request:
         only(p, _KNOWN)
         only(p["AlgorithmSpecification"], "TrainingImage TrainingInputMode")
-        made = self.keep("TrainingJob", p, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
-        job = self.find("TrainingJob", p)
+        job = self.keep("TrainingJob", p, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
         self.clock.spawn(lambda: self._run(job), name="training", apart=True)
-        return made
-
-    def close(self) -> None:
-        """End every process that still runs."""
-        for process in self._processes:
-            process.kill()
+        return job
 
     def _run(self, job: Request) -> None:
-        """Do the container's work, and appoint the virtual moment at which it is seen to end."""
-        end, model = ("Completed", "Completed", ""), b""
-        later = min(self.virtual_seconds, job["StoppingCondition"]["MaxRuntimeInSeconds"])
+        """Do the container's work, live until it is seen to end, upload what is there, show the end and tell it."""
+        end, model = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed"}, b""
         with tempfile.TemporaryDirectory() as folder:
             try:
                 model = self._container(job, Path(folder))
-            except TrainingError as error:
-                end = ("Failed", "Failed", str(error)[:1024])
-        end = end if later == self.virtual_seconds else ("Stopped", "MaxRuntimeExceeded", "")
-        self.clock.call_later(
-            later, lambda: self.clock.spawn(lambda: self._end(job, model, *end)), name="training ends"
-        )
+            except (ChildProcessError, FileNotFoundError) as error:
+                end = {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": str(error)[:1024]}
+        seconds = min(self.virtual_seconds, job["StoppingCondition"]["MaxRuntimeInSeconds"])
+        if seconds < self.virtual_seconds:
+            end = {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"}
+        self.clock.sleep(seconds)
+        arn, name = job["TrainingJobArn"], job["TrainingJobName"]
+        uri = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/model.tar.gz"
+        if model:
+            self.put(uri, model)
+        job.update(end, ModelArtifacts={"S3ModelArtifacts": uri}, BillableTimeInSeconds=int(seconds))
+        job["TrainingEndTime"] = self.clock.now()
+        self.tell("Training Job", arn, TrainingJobName=name, TrainingJobStatus=job["TrainingJobStatus"])
 
     def _container(self, job: Request, root: Path) -> bytes:
-        """Run the script; gives the archive of the model it left. TrainingError when it, or its data, is amiss."""
-        ml, given = root / "opt/ml", {key: _decoded(value) for key, value in job["HyperParameters"].items()}
+        """Run the script; gives the archive of the model it left. ChildProcessError when it fails."""
+        ml, given = root / "opt/ml", dict(job["HyperParameters"])
+        for name, value in job["HyperParameters"].items():
+            with suppress(ValueError):  # the toolkit reads JSON, and what is none as it is
+                given[name] = str(json.loads(value))
         environment = {
             "PATH": os.defpath, "HOME": str(root), "LANG": "C.UTF-8", "PYTHONPATH": str(ml / "code"),
             "AWS_REGION": self.cloud.region, "TRAINING_JOB_NAME": job["TrainingJobName"], "SM_MODEL_DIR": str(ml / "model"),
             "SM_OUTPUT_DIR": str(ml / "output"), **job.get("Environment", {}),
         }  # fmt: skip
-        for needed in ("model", "output"):
-            (ml / needed).mkdir(parents=True)
+        (ml / "model").mkdir(parents=True)
+        (ml / "output").mkdir()
         with tarfile.open(self._download(given["sagemaker_submit_directory"], root / "source")) as tar:
             tar.extractall(ml / "code", filter="data")
         for channel in job["InputDataConfig"]:
@@ -80,17 +78,15 @@ class Training(Service):
             environment[f"SM_CHANNEL_{channel['ChannelName'].upper()}"] = str(folder)
             self._download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
         own = [f"--{name}={given[name]}" for name in sorted(given) if not name.startswith("sagemaker_")]
-        command, pipe = [sys.executable, given["sagemaker_program"], *own], subprocess.PIPE
-        process = subprocess.Popen(command, cwd=ml / "code", env=environment, stdout=pipe, stderr=subprocess.STDOUT)
-        self._processes.append(process)
-        said, failure = process.communicate()[0].decode(errors="replace")[-1000:], ml / "output/failure"
-        if process.returncode:
-            said = failure.read_text() if failure.exists() else said
-            raise TrainingError(f"AlgorithmError: {said}, exit code: {process.returncode}")
+        command, pipes = [sys.executable, given["sagemaker_program"], *own], {"stdout": PIPE, "stderr": STDOUT}
+        ended, failure = subprocess.run(command, cwd=ml / "code", env=environment, **pipes), ml / "output/failure"
+        if ended.returncode:
+            said = failure.read_text() if failure.exists() else ended.stdout.decode(errors="replace")[-1000:]
+            raise ChildProcessError(f"AlgorithmError: {said}, exit code: {ended.returncode}")
         return archive(ml / "model")
 
     def _download(self, uri: str, folder: Path) -> Path:
-        """Copy every object whose key starts with the prefix; gives the last path. TrainingError when there is none."""
+        """Copy every object whose key starts with the prefix; gives the last path. FileNotFoundError without any."""
         (bucket, prefix), target = split_uri(uri), folder
         pages = self.cloud.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         for key in (entry["Key"] for page in pages for entry in page.get("Contents", [])):
@@ -98,23 +94,8 @@ class Training(Service):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self.get(f"s3://{bucket}/{key}"))
         if target == folder:
-            raise TrainingError(f"ClientError: Data download failed: no S3 objects found under {uri}")
+            raise FileNotFoundError(f"ClientError: Data download failed: no S3 objects found under {uri}")
         return target
-
-    def _end(self, job: Request, model: bytes, status: str, secondary: str, reason: str) -> None:
-        """Upload what is there, show the end and tell it."""
-        now, folder = self.clock.now(), job["OutputDataConfig"]["S3OutputPath"].rstrip("/")
-        uri = f"{folder}/{job['TrainingJobName']}/output/model.tar.gz"
-        if model:
-            self.put(uri, model)
-        seconds = int((now - job["CreationTime"]).total_seconds())
-        job.update(
-            TrainingJobStatus=status, SecondaryStatus=secondary, TrainingEndTime=now, BillableTimeInSeconds=seconds
-        )
-        job.update({"FailureReason": reason} if reason else {}, ModelArtifacts={"S3ModelArtifacts": uri})
-        self.tell(
-            "Training Job", job["TrainingJobArn"], TrainingJobName=job["TrainingJobName"], TrainingJobStatus=status
-        )
 
 
 def archive(folder: Path) -> bytes:
@@ -126,11 +107,3 @@ def archive(folder: Path) -> bytes:
             entry.size = path.stat().st_size
             tar.addfile(entry, io.BytesIO(path.read_bytes()))
     return gzip.compress(plain.getvalue(), compresslevel=1, mtime=0)
-
-
-def _decoded(value: str) -> str:
-    """A hyperparameter as the toolkit reads it: JSON, else the raw text."""
-    try:
-        return str(json.loads(value))
-    except ValueError:
-        return value

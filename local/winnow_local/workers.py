@@ -59,7 +59,7 @@ class Workers:
         try:
             worker = idle.pop()
         except IndexError:
-            worker = _Worker(function, self._environment(function), self._cloud.deployment.code[function.code["S3Key"]])
+            worker = _Worker(function, self._environment(function), Path(function.code["S3Key"]))
             self._open.callback(worker.close)
         payload, error = worker.call(body)
         if worker.alive:

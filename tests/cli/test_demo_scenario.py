@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from winnow.loop import parse, to_yaml
 from winnow_cli.demo import data, people, scenario
@@ -102,9 +104,28 @@ def test_annotators_of_two_classes_err_too() -> None:
 def test_spammers_agree_on_the_first_class() -> None:
     spammers = people.spammers(3)
 
-    answers = {person.answer(true, rng=np.random.default_rng(0)) for person in spammers for true in range(3)}
-    assert answers == {0}
+    assert {row for person in spammers for row in person.confusion} == {(1.0, 0.0, 0.0)}
     assert all(isinstance(person, Annotator) for person in spammers)
+
+
+def test_the_truth_of_a_text_survives_case_and_white_space() -> None:
+    oracle = people.TruthOracle([("Call  [NAME] now", "cat")])
+
+    assert oracle({"classes": ["cat", "dog"], "text": "call [NAME] now"}) == "cat"
+    with pytest.raises(LookupError, match="no truth"):
+        oracle({"text": "unheard of"})
+
+
+def test_the_truth_of_an_image_is_found_by_its_pixels() -> None:
+    image = Image.new("RGB", (3, 2), (9, 8, 7))
+    encodings = []
+    for level in (0, 9):
+        image.save(buffer := io.BytesIO(), "PNG", compress_level=level)
+        encodings.append(buffer.getvalue())
+    oracle = people.TruthOracle([(encodings[0], "dog")], read=lambda uri: encodings[1])
+
+    assert encodings[0] != encodings[1]
+    assert oracle({"image": "s3://bucket/key.png"}) == "dog"
 
 
 @pytest.mark.parametrize(("rounds", "skew", "poison"), [(7, 3, 4), (3, 2, 3), (2, 2, 2)])

@@ -13,8 +13,12 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from winnow_local import endpoints, patches, sagemaker, stepfunctions
+from winnow_local import patches, sagemaker, stepfunctions
 from winnow_local.clock import VirtualClock
+from winnow_local.endpoints import Endpoints
+from winnow_local.labeling import Labeling
+from winnow_local.sagemaker import Registry
+from winnow_local.training import Training
 
 Event = dict[str, Any]
 
@@ -33,8 +37,10 @@ class SmallCloud:
         self.metrics: list[tuple[str, str, float, dict[str, str]]] = []
         self.drop: Callable[[Event], bool] = lambda event: False
         self._subscribers: list[tuple[str, Callable[[Event], object]]] = []
-        self.cloudwatch = SimpleNamespace(evaluate=lambda names: None)
+        self.cloudwatch = SimpleNamespace(evaluate=lambda names: None, record=self.record)
         self._clients: dict[str, Any] = {}
+        self.labeling, self.training, self.endpoints = Labeling(self), Training(self), Endpoints(self)
+        self.sagemaker = (Registry(self), self.labeling, self.training, self.endpoints)
 
     def client(self, service: str) -> Any:
         if service not in self._clients:
@@ -63,7 +69,7 @@ class SmallCloud:
     def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
         self._subscribers.append((detail_type, callback))
 
-    def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str) -> None:
+    def record(self, namespace: str, name: str, dims: dict[str, str], value: float) -> None:
         self.metrics.append((namespace, name, value, dims))
 
     def told(self, detail_type: str, key: str) -> list[Any]:
@@ -83,16 +89,14 @@ class SmallCloud:
 @contextmanager
 def small_cloud() -> Iterator[SmallCloud]:
     """A fresh cloud with the SageMaker half's patches in force and a bucket called data."""
-    rows = [row for module in (sagemaker, endpoints, stepfunctions) for row in module.PATCHES]
+    rows = [row for row in patches.TABLE if row.owner.startswith(("moto.sagemaker", "moto.stepfunctions"))]
     with mock_aws():
         cloud = SmallCloud()
-        sagemaker.install(cloud)  # type: ignore[arg-type]
         stepfunctions.install(cloud)  # type: ignore[arg-type]
         with patches.applied(cloud, rows):  # type: ignore[arg-type]
             cloud.client("s3").create_bucket(Bucket="data")
             try:
                 yield cloud
             finally:
-                cloud.endpoints.close()  # type: ignore[attr-defined]
-                cloud.training.close()  # type: ignore[attr-defined]
+                cloud.endpoints.close()
                 cloud.clock.close()

@@ -1,21 +1,17 @@
-"""Simulated annotators: skill, spam, pace, and a truth that is found by content."""
+"""Simulated annotators: skill, spam, pace."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 
-import pytest
-from PIL import Image
-
-from winnow_local.annotators import Annotator, Crowd, TruthOracle
+from winnow_local.annotators import Annotator, Crowd
 
 TASKS = [{"text": f"item {n}"} for n in range(400)]
 PAIRS = [(f"item {n}", "cat" if n % 2 else "dog") for n in range(400)]
 
 
 def crowd(*people: Annotator, seed: int = 1) -> Crowd:
-    return Crowd(people, TruthOracle(PAIRS), classes=["cat", "dog"], seed=seed)
+    return Crowd(people, lambda task: dict(PAIRS)[str(task["text"])], classes=["cat", "dog"], seed=seed)
 
 
 def answers(of: Crowd, *, workers: int = 1) -> list[list[tuple[str, str]]]:
@@ -58,10 +54,10 @@ def test_a_task_goes_to_distinct_workers_who_share_the_work() -> None:
 def test_spammers_ignore_the_truth_until_they_are_replaced() -> None:
     honest = Annotator.skilled("ann", accuracy=1.0, classes=2)
     people = crowd(honest)
-    people.replace([Annotator("bot", ((1.0, 0.0), (1.0, 0.0)))])
+    people.people = [Annotator("bot", ((1.0, 0.0), (1.0, 0.0)))]
 
     spam = answers(people)
-    people.replace([honest])
+    people.people = [honest]
 
     assert {row[0][1] for row in spam} == {"cat"}
     assert [row[0][1] for row in answers(people)] == [label for _, label in PAIRS]
@@ -81,23 +77,3 @@ def test_an_answer_beyond_the_time_limit_is_lost_and_so_is_an_absent_worker() ->
 
     assert crowd(slow).work(TASKS[0], workers=1, start=0.0, time_limit=60.0) == []
     assert 60 < sum(bool(row) for row in answers(crowd(seldom))) < 140  # 100 expected
-
-
-def test_the_truth_of_a_text_survives_case_and_white_space() -> None:
-    oracle = TruthOracle([("Call  [NAME] now", "cat")])
-
-    assert oracle({"classes": ["cat", "dog"], "text": "call [NAME] now"}) == "cat"
-    with pytest.raises(LookupError, match="no truth"):
-        oracle({"text": "unheard of"})
-
-
-def test_the_truth_of_an_image_is_found_by_its_pixels() -> None:
-    image = Image.new("RGB", (3, 2), (9, 8, 7))
-    encodings = []
-    for level in (0, 9):
-        image.save(buffer := io.BytesIO(), "PNG", compress_level=level)
-        encodings.append(buffer.getvalue())
-    oracle = TruthOracle([(encodings[0], "dog")], read=lambda uri: encodings[1])
-
-    assert encodings[0] != encodings[1]
-    assert oracle({"image": "s3://bucket/key.png"}) == "dog"

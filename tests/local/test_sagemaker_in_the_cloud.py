@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.local.test_sagemaker_endpoints import CODE, archive
-from winnow_local.annotators import Annotator, Crowd, TruthOracle
+from winnow_local.annotators import Annotator, Crowd
 from winnow_local.cloud import LocalCloud
 
 TEMPLATE = """
@@ -107,7 +107,7 @@ def ended(cloud: LocalCloud) -> list[dict[str, Any]]:
 def test_a_labeling_job_runs_through_functions_rules_and_queues(cloud: LocalCloud) -> None:
     truth = {f"text {n}": "cat" if n % 2 else "dog" for n in range(40)}
     people = [Annotator.skilled(f"w{n}", accuracy=1.0, classes=2) for n in range(4)]
-    team = cloud.labeling.employ("crowd", Crowd(people, TruthOracle(truth.items()), classes=["cat", "dog"]))
+    team = cloud.labeling.employ("crowd", Crowd(people, lambda task: truth[str(task["text"])], classes=["cat", "dog"]))
     manifest = put(cloud, "m.jsonl", "\n".join(json.dumps({"source": text}) for text in truth))
     template = put(cloud, "t.html", '<crowd-form><crowd-classifier name="answer"></crowd-classifier></crowd-form>')
 

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local.small_cloud import Event, SmallCloud, small_cloud
-from winnow_local.annotators import Annotator, Crowd, TruthOracle
+from winnow_local.annotators import Annotator, Crowd
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:"
 TEXTS = [f"text {n}" for n in range(60)]
@@ -37,7 +37,7 @@ def majority(cloud: SmallCloud, event: Event) -> list[Event]:
 
 def crowd(people: int = 5, **traits: Any) -> Crowd:
     workers = [Annotator.skilled(f"w{n}", accuracy=1.0, classes=2, **traits) for n in range(people)]
-    return Crowd(workers, TruthOracle(TRUTH.items()), classes=["cat", "dog"])
+    return Crowd(workers, lambda task: TRUTH[str(task["text"])], classes=["cat", "dog"])
 
 
 def request(cloud: SmallCloud, team: Crowd | None, *, texts: list[str] = TEXTS, **human: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def request(cloud: SmallCloud, team: Crowd | None, *, texts: list[str] = TEXTS, 
         "OutputConfig": {"S3OutputPath": "s3://data/jobs/"},
         "RoleArn": "arn:aws:iam::123456789012:role/groundtruth",
         "HumanTaskConfig": {
-            "WorkteamArn": cloud.labeling.employ("crowd", team),  # type: ignore[attr-defined]
+            "WorkteamArn": cloud.labeling.employ("crowd", team),
             "UiConfig": {"UiTemplateS3Uri": cloud.put("t.html", template)},
             "PreHumanTaskLambdaArn": f"{ARN}prepare",
             "AnnotationConsolidationConfig": {"AnnotationConsolidationLambdaArn": f"{ARN}consolidate"},

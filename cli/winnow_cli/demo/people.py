@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,7 +16,7 @@ from winnow.formats.images import PillowImages
 from winnow.loop import Loop
 from winnow.privacy.masking import mask_text
 from winnow_cli.demo.data import DemoData, Payload
-from winnow_local.annotators import Annotator, Crowd, TruthOracle
+from winnow_local.annotators import Annotator, Crowd, Task
 
 CROWD_SIZE = 9
 SPAMMERS = 9
@@ -21,6 +24,22 @@ EXPERTS = 2
 ACCURACY = (0.88, 0.98)
 """Of the annotators, the worst and the best; experts are at EXPERT_ACCURACY."""
 EXPERT_ACCURACY = 0.99
+
+
+class TruthOracle:
+    """Finds the true class by content: by the normalised text, or by the pixels of an image, in what the worker sees.
+    `pairs` are (text or encoded image as people see it, class); `read` fetches an `s3://` URI, as their browser would."""
+
+    def __init__(self, pairs: Iterable[tuple[str | bytes, str]], *, read: Callable[[str], bytes] | None = None) -> None:
+        self._truth, self._read = {_key(payload): label for payload, label in pairs}, read
+
+    def __call__(self, task: Task) -> str:
+        """The true class of the task; LookupError when nothing the worker sees is known."""
+        for seen in (value for value in task.values() if isinstance(value, str)):
+            key = _key(self._read(seen) if self._read and seen.startswith("s3://") else seen)
+            if key in self._truth:
+                return self._truth[key]
+        raise LookupError(f"no truth is known for the task {json.dumps(task)[:200]}")
 
 
 def annotators(classes: int, *, rng: np.random.Generator) -> list[Annotator]:
@@ -102,3 +121,13 @@ def _others(classes: int, true: int) -> np.ndarray:
     shares = np.ones(classes)
     shares[true] = 0.0
     return shares / shares.sum()
+
+
+def _key(payload: str | bytes) -> str:
+    """Digest of a text whatever its case and white space, or of an image's pixels whatever its encoding."""
+    if isinstance(payload, str):
+        plain = " ".join(unicodedata.normalize("NFC", payload).casefold().split())
+        return hashlib.sha256(plain.encode()).hexdigest()
+    with Image.open(io.BytesIO(payload)) as image:
+        pixels = image.convert("RGB")
+        return hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()

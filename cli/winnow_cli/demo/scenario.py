@@ -145,7 +145,7 @@ class Scenario:
     def _prepare(self, number: int) -> None:
         """Let what shall go wrong in this round go wrong."""
         if number == self._drills.poison:
-            self._crowd.replace(people.spammers(len(self.run.loop.task.classes)))
+            self._crowd.people = people.spammers(len(self.run.loop.task.classes))
             self._tell(Happening(self._day(), "drill", "spammers take the place of the crowd"))
         if number == self._drills.skew:
             self._tell(Happening(self._day(), "drill", "from now on new containers mangle what they are sent"))
@@ -168,7 +168,7 @@ class Scenario:
         batch = self._watcher.batch_of_round(number)
         if batch is not None and batch["status"] == "collected":
             self.run.poisoned.append(str(batch["sk"]))
-            self._crowd.replace(self._honest)
+            self._crowd.people = self._honest
             self._tell(Happening(self._day(), "drill", "the spammers are gone, the honest crowd is back"))
 
     def _skew(self, number: int) -> None:

@@ -72,9 +72,7 @@ class Watcher:
         batch = self.batch_of_round(since_round)
         if batch is None or batch["status"] != "collected":
             return []
-        jobs = self._cloud.client("sagemaker").list_training_jobs(
-            SortBy="CreationTime", SortOrder="Descending", MaxResults=10
-        )["TrainingJobSummaries"]
+        jobs = self._cloud.client("sagemaker").list_training_jobs()["TrainingJobSummaries"][-10:]
         found = [job["TrainingJobName"].removeprefix(f"{self._cloud.stack}-") for job in jobs]
         return [model for model in found if not self._is_older(model, batch)]
 
