@@ -104,7 +104,7 @@ class LocalCloud:
 
     def invoke(self, function: str, event: Any, *, invoker: str = "direct") -> tuple[Any, dict[str, Any] | None]:
         """Call a function by name or ARN: its result, or the error as the runtime reports it."""
-        payload, error, _ = self.lambdas.invoke(self.lambdas.find(function), event, invoker=invoker)
+        payload, error, _ = self.lambdas.invoke(function, event, invoker=invoker)
         answer = json.loads(payload)
         return (answer, None) if error is None else (None, answer)
 
