@@ -33,7 +33,6 @@ from .cloudwatch import CloudWatch
 from .deploy import Deployment
 from .events import Events
 from .gateway import Faults, Gateway
-from .queues import Queues
 
 if TYPE_CHECKING:
     from .endpoints import Endpoints
@@ -69,8 +68,8 @@ class LocalCloud:
         self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)
         self.faults = Faults()
         self.gateway = Gateway(self.faults, region=region)
-        self.cloudwatch, self.queues = CloudWatch(self), Queues(self)
-        self.events, self.lambdas = Events(self, seed=seed), invoke.Lambdas(self)
+        self.cloudwatch, self.events = CloudWatch(self), Events(self, seed=seed)
+        self.lambdas = invoke.Lambdas(self)
         self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
         self.invocations, self.runner = self.lambdas.invocations, self.lambdas.run_in_process
         self._clients, self._clients_lock, self._open = dict[str, Any](), threading.RLock(), ExitStack()
@@ -150,9 +149,9 @@ class LocalCloud:
         self._open.callback(self.endpoints.close)
         self._open.callback(self.training.close)
         if self._workers == "awslambdaric":
-            from .workers import Workers
+            from .workers import workers
 
-            self.runner = enter(Workers(self)).run
+            self.runner = enter(workers(self))
         self.deployment = Deployment(self, self._template, stack=self.stack, parameters=self._parameters)
         functions = self.lambda_backend.list_functions()
         if shared := [set(invoke.environment_of(function).items()) for function in functions]:

@@ -13,12 +13,12 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
-from moto.cloudwatch.models import Alarm, CloudWatchBackend, MetricDatum, cloudwatch_backends
+from moto.cloudwatch.models import Alarm, MetricDatum, cloudwatch_backends
 
-from .clock import Timer
 from .patches import Cloud, patched, refused
 
 Key = tuple[str, str, frozenset[tuple[str, str]]]
@@ -45,12 +45,15 @@ class Watch:
 
 
 class CloudWatch:
-    """Metrics and alarms of one cloud; `suppressors` has by composite alarm who suppresses it, seen after how long."""
+    """Metrics and alarms of one cloud; an alarm of a metric has its Watch and when it is due, beside what moto gives it."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud, self._series = cloud, dict[Key, list[tuple[float, float]]]()
-        self._watches, self._due = dict[str, Watch](), dict[str, Timer]()
-        self.suppressors = dict[str, tuple[str, float]]()
+
+    @property
+    def backend(self) -> Any:
+        """Who holds the alarms, and of each series the first value, for ListMetrics."""
+        return cloudwatch_backends[self._cloud.account][self._cloud.region]
 
     def record(self, namespace: str, name: str, dims: dict[str, str], value: float) -> None:
         """One value, now: its alarms are evaluated on the next minute."""
@@ -59,11 +62,11 @@ class CloudWatch:
         key, now = (namespace, name, frozenset(dims.items())), self._cloud.clock.time()
         if key not in self._series:
             pairs = [{"Name": dim, "Value": dims[dim]} for dim in sorted(dims)]
-            self._backend.metric_data.append(MetricDatum(namespace, name, value, pairs, None))  # what ListMetrics lists
+            self.backend.metric_data.append(MetricDatum(namespace, name, value, pairs, None))
         self._series.setdefault(key, []).append((now, value))
-        for alarm, watch in self._watches.items():
-            if watch.key == key:
-                self._due[alarm] = self._due[alarm].by(now // MINUTE * MINUTE + MINUTE)
+        for alarm in self.backend.alarms.values():
+            if alarm.watch is not None and alarm.watch.key == key:
+                alarm.due = alarm.due.by(now // MINUTE * MINUTE + MINUTE)
 
     def embedded(self, line: dict[str, Any]) -> None:
         """The metrics of one line in embedded metric format, at virtual now."""
@@ -85,27 +88,15 @@ class CloudWatch:
             return float(_STATISTICS[watch.stat](values))
         return sorted(values)[max(math.ceil(float(watch.stat.removeprefix("p")) / 100 * len(values)) - 1, 0)]
 
-    def created(self, alarm: Alarm) -> None:
-        """A new alarm is first evaluated when its window has passed once, a composite one at once."""
-        if alarm.rule is None:
-            watch, clock, names = _watch(alarm), self._cloud.clock, [alarm.name]
-            first = (clock.time() + watch.period) // MINUTE * MINUTE + MINUTE
-            self._watches[alarm.name] = watch
-            self._due[alarm.name] = clock.call_at(first, lambda: self.evaluate(names), name="alarm", background=True)
-        elif _EITHER.fullmatch(alarm.rule):
-            self.evaluate([alarm.name])
-        else:
-            raise NotImplementedError(f"the local cloud knows composite alarms of any, not {alarm.rule}")
-
     def evaluate(self, names: list[str]) -> None:
         """Evaluate those of these alarms that are still there, now."""
-        for alarm in self._backend.get_alarms_by_alarm_names(names):
+        alarms = self.backend.alarms
+        for alarm in [alarms[name] for name in names if name in alarms]:
             if alarm.rule:
-                named = re.findall('"([^"]+)"', alarm.rule)
-                holds = any(self._backend.alarms[other].state_value == "ALARM" for other in named)
+                holds = any(alarms[other].state_value == "ALARM" for other in re.findall('"([^"]+)"', alarm.rule))
                 reason = f"{alarm.rule} is {holds}"
             else:
-                watch, breaches = self._watches[alarm.name], _COMPARISONS[alarm.comparison_operator]
+                watch, breaches = alarm.watch, _COMPARISONS[alarm.comparison_operator]
                 now, count = self._cloud.clock.time() // MINUTE * MINUTE, int(alarm.evaluation_periods)
                 values = [self.statistic(watch, now - back * watch.period) for back in range(count, 0, -1)]
                 missing = alarm.treat_missing_data == "breaching"
@@ -113,38 +104,10 @@ class CloudWatch:
                 holds = bad >= int(alarm.datapoints_to_alarm or count)
                 reason = f"{bad} of the last {count} datapoints breached: {values}"
                 if (missing or holds) and values != [None] * count:
-                    self._due[alarm.name] = self._due[alarm.name].by(now + watch.period)
+                    alarm.due = alarm.due.by(now + watch.period)
             state = "ALARM" if holds else "OK"
             if alarm.state_value != state:
                 alarm.update_state(reason, "{}", state)
-
-    def changed(self, alarm: Alarm, old: str) -> None:
-        """Tell EventBridge, run the actions of a new state, and evaluate the composite alarms that name the alarm."""
-        new, when = alarm.state_value, self._cloud.clock.now().isoformat()
-        state = {"value": new, "reason": alarm.state_reason, "timestamp": when}
-        detail = {"alarmName": alarm.name, "state": state, "previousState": {"value": old}}
-        self._cloud.emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [alarm.alarm_arn])
-        told = {"AlarmName": alarm.name, "AlarmDescription": alarm.description, "OldStateValue": old}
-        told |= {"NewStateValue": new, "NewStateReason": alarm.state_reason, "StateChangeTime": when}
-        suppressor, wait = self.suppressors.get(alarm.name, ("", 0.0))
-
-        def act() -> None:
-            if suppressor and (alarm.state_value != new or self._backend.alarms[suppressor].state_value == "ALARM"):
-                return
-            actions = {"ALARM": alarm.alarm_actions, "OK": alarm.ok_actions}.get(new, [])
-            for topic in actions if alarm.actions_enabled else []:
-                self._cloud.client("sns").publish(TopicArn=topic, Message=json.dumps(told))
-
-        if suppressor:
-            self._cloud.clock.call_later(wait, act, background=True)
-        else:
-            act()
-        named = f'"{alarm.name}"'
-        self.evaluate([other.name for other in self._backend.alarms.values() if named in (other.rule or "")])
-
-    @property
-    def _backend(self) -> CloudWatchBackend:
-        return cloudwatch_backends[self._cloud.account][self._cloud.region]
 
 
 def _watch(alarm: Alarm) -> Watch:
@@ -166,30 +129,57 @@ def _key(metric: Any) -> Key:
     return metric.namespace, metric.metric_name, frozenset((each.name, each.value) for each in metric.dimensions)
 
 
-@patched(_BACKEND, "put_metric_alarm", "A new alarm is INSUFFICIENT_DATA and evaluates.")
-def _put_alarm(cloud: Cloud, original: Any, self: Any, **given: Any) -> Alarm:
-    before = self.alarms.get(given["name"])
-    alarm: Alarm = original(self, **given)
+@patched(_BACKEND, "put_metric_alarm", "A new alarm has no data, and is evaluated when its window has passed once.")
+def _put_alarm(cloud: Cloud, original: Any, self: Any, **given: Any) -> Any:
+    before, alarm = self.alarms.get(given["name"]), original(self, **given)
     alarm.state_value = before.state_value if before else "INSUFFICIENT_DATA"
-    cloud.cloudwatch.created(alarm)
+    alarm.watch = alarm.suppressor = None
+    if not alarm.rule:
+        alarm.watch = _watch(alarm)
+        first = (cloud.clock.time() + alarm.watch.period) // MINUTE * MINUTE + MINUTE
+        look = partial(cloud.cloudwatch.evaluate, [alarm.name])
+        alarm.due = cloud.clock.call_at(first, look, name=alarm.name, background=True)
     return alarm
 
 
 @patched(_RESPONSE, "put_composite_alarm", "Composite alarms exist.", added=True)
 def _put_composite(cloud: Cloud, _: Any, self: Any) -> Any:
     given = self._get_params()
+    if not _EITHER.fullmatch(given["AlarmRule"]):
+        raise NotImplementedError(f"the local cloud knows composite alarms of any, not {given['AlarmRule']}")
+    answer, alarm = self.put_metric_alarm(), self.cloudwatch_backend.alarms[given["AlarmName"]]
     if arn := given.get("ActionsSuppressor"):
-        wait = float(given["ActionsSuppressorWaitPeriod"])
-        cloud.cloudwatch.suppressors[given["AlarmName"]] = arn.rsplit(":", 1)[-1], wait
-    return self.put_metric_alarm()
+        alarm.suppressor, alarm.wait = arn.rsplit(":", 1)[-1], float(given["ActionsSuppressorWaitPeriod"])
+    cloud.cloudwatch.evaluate([alarm.name])
+    return answer
 
 
-@patched("moto.cloudwatch.models.Alarm", "update_state", "A new state runs its actions.")
-def _update_state(cloud: Cloud, original: Any, self: Alarm, reason: str, reason_data: str, state_value: str) -> None:
-    old = self.state_value
-    original(self, reason, reason_data, state_value)
-    if old != state_value:
-        cloud.cloudwatch.changed(self, old)
+@patched(
+    "moto.cloudwatch.models.Alarm", "update_state", "A new state is told, and acts unless suppressed after a wait."
+)
+def _update_state(cloud: Cloud, original: Any, self: Any, reason: str, data: str, new: str) -> None:
+    old, when, alarms = self.state_value, cloud.clock.now().isoformat(), cloud.cloudwatch.backend.alarms
+    original(self, reason, data, new)
+    if new == old:
+        return
+    state = {"value": new, "reason": reason, "timestamp": when}
+    detail = {"alarmName": self.name, "state": state, "previousState": {"value": old}}
+    cloud.emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [self.alarm_arn])
+    told = {"AlarmName": self.name, "AlarmDescription": self.description, "OldStateValue": old}
+    told |= {"NewStateValue": new, "NewStateReason": reason, "StateChangeTime": when}
+
+    def act() -> None:
+        if self.suppressor and (self.state_value != new or alarms[self.suppressor].state_value == "ALARM"):
+            return
+        actions = {"ALARM": self.alarm_actions, "OK": self.ok_actions}.get(new, [])
+        for topic in actions if self.actions_enabled else []:
+            cloud.client("sns").publish(TopicArn=topic, Message=json.dumps(told))
+
+    if self.suppressor:
+        cloud.clock.call_later(self.wait, act, name=self.name, background=True)
+    else:
+        act()
+    cloud.cloudwatch.evaluate([name for name in alarms if f'"{self.name}"' in (alarms[name].rule or "")])
 
 
 refused(_BACKEND, "put_metric_data", "Values arrive with their time.", what="take metrics of yours (PutMetricData)")

@@ -9,7 +9,8 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 from moto.events.models import EventPattern, events_backends
@@ -35,12 +36,8 @@ class Events:
         """Publish an event of an AWS service through the faults on order; it is delivered half a second later."""
         identity, cloud = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._cloud
         event = {"version": "0", "id": identity, "detail-type": detail_type, "source": source, "account": cloud.account}
-        event |= {
-            "time": cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "region": cloud.region,
-            "resources": list(resources),
-        }
-        event["detail"] = json.loads(json.dumps(detail, default=str))
+        event |= {"time": cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"), "region": cloud.region}
+        event |= {"resources": list(resources), "detail": json.loads(json.dumps(detail, default=str))}
         copies, late = cloud.faults.event(event)
         for _ in range(copies):
             cloud.clock.call_later(LATENCY + late, lambda: self._deliver(event), name=detail_type)
@@ -73,17 +70,12 @@ class Events:
                     self.send(target["Arn"], event, invoker=event["source"])
 
 
-def _filters(pattern: Event) -> Iterator[Any]:
-    for rules in pattern.values():
-        yield from _filters(rules) if isinstance(rules, dict) else rules
-
-
 @patched(_BUS, "put_rule", "A rule's pattern is held against the filters known here.")
 def _put_rule(_: Cloud, original: Any, self: Any, *args: Any, **given: Any) -> Any:
     rule = original(self, *args, **given)
     if rule.scheduled_expression or rule.event_bus_name != "default" or "Object Deleted" in rule.event_pattern.dump():
         raise NotImplementedError(f"rule {rule.name}: no schedules, other buses or Object Deleted in the local cloud")
-    for wanted in _filters(rule.event_pattern.get_pattern()):
+    for wanted in chain(*EventPattern._flatten_dict(rule.event_pattern.get_pattern()).values()):
         if not isinstance(wanted, str) and not (isinstance(wanted, dict) and wanted.keys() == {"prefix"}):
             raise NotImplementedError(f"rule {rule.name}: the local cloud does not know the event filter {wanted}")
     return rule
@@ -95,13 +87,8 @@ def _object_created(cloud: Cloud, _: Any, account: str, event_name: str, bucket:
     part = how == "Put" and getattr(key, "multipart", None) is not None  # moto tells the completion by itself
     if config is None or config.event_bridge is None or ":" in how or part:
         return
-    cloud.events.sequencer = max(cloud.events.sequencer + 1, int(cloud.clock.time() * 1e6))
-    told = {
-        "key": key.name,
-        "size": key.size,
-        "etag": key.etag.strip('"'),
-        "sequencer": f"{cloud.events.sequencer:016X}",
-    }
+    cloud.events.sequencer = sequencer = max(cloud.events.sequencer + 1, int(cloud.clock.time() * 1e6))
+    told = {"key": key.name, "size": key.size, "etag": key.etag.strip('"'), "sequencer": f"{sequencer:016X}"}
     told |= {"version-id": key.version_id} if bucket.is_versioned else {}
     detail = {"version": "0", "bucket": {"name": bucket.name}, "object": told, "requester": account}
     cloud.emit_event("aws.s3", "Object Created", {**detail, "reason": _REASONS.get(how, how)}, [bucket.arn])

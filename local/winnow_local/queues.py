@@ -16,41 +16,9 @@ from .patches import Cloud, patched, refused
 
 LATENCY = 0.1
 CONCURRENCY = 5  # batches under way when the mapping does not say, as Lambda starts
-_SAMPLE_SECONDS = 300
+_LEVEL_SECONDS = 300
 _BATCH_BYTES = 6 * 1024 * 1024
 _LAMBDA, _RESPONSE = "moto.awslambda.models.LambdaBackend", "moto.sqs.responses.SQSResponse"
-
-
-class Queues:
-    """The pollers of one cloud by queue, and who samples the levels of its queues while they hold messages."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud, self.pollers, self._sampled = cloud, dict[str, Poller](), set[str]()
-
-    def get(self, arn: str) -> Queue:
-        """The queue behind an ARN."""
-        return sqs_backends[self._cloud.account][self._cloud.region].get_queue(arn.rsplit(":", 1)[-1])
-
-    def arrived(self, queue: Queue) -> None:
-        """Something arrived in a queue: wake its poller, and report its level from the next minute on."""
-        if queue.name in self.pollers:
-            self.pollers[queue.name].wake(LATENCY)
-        if queue.name not in self._sampled:
-            self._sampled.add(queue.name)
-            clock = self._cloud.clock
-            clock.call_at(
-                clock.time() // 60 * 60 + 60, lambda: self._sample(queue), name="queue level", background=True
-            )
-
-    def _sample(self, queue: Queue) -> None:
-        clock, record, dims = self._cloud.clock, self._cloud.cloudwatch.record, {"QueueName": queue.name}
-        oldest = min((float(message.sent_timestamp or 0) / 1000 for message in queue._messages), default=clock.time())
-        record("AWS/SQS", "ApproximateNumberOfMessagesVisible", dims, len(queue.messages))
-        record("AWS/SQS", "ApproximateAgeOfOldestMessage", dims, clock.time() - oldest)
-        if queue._messages:
-            clock.call_later(_SAMPLE_SECONDS, lambda: self._sample(queue), name="queue level", background=True)
-        else:
-            self._sampled.discard(queue.name)
 
 
 class Poller:
@@ -129,12 +97,27 @@ def _wakes(message: Message) -> float:
     return max(message.visible_at, message.delayed_until) / 1000
 
 
-@patched("moto.sqs.models.Queue", "add_message", "Sending does not wait for the functions that poll.")
-def _add(cloud: Cloud, original: Any, self: Queue, message: Message) -> None:
-    if message.message_attributes and self.name in cloud.queues.pollers:
+def _measure(cloud: Cloud, queue: Any) -> None:
+    clock, record, dims = cloud.clock, cloud.cloudwatch.record, {"QueueName": queue.name}
+    oldest = min((float(message.sent_timestamp) / 1000 for message in queue._messages), default=clock.time())
+    record("AWS/SQS", "ApproximateNumberOfMessagesVisible", dims, len(queue.messages))
+    record("AWS/SQS", "ApproximateAgeOfOldestMessage", dims, clock.time() - oldest)
+    queue.measured = bool(queue._messages)
+    if queue.measured:
+        clock.call_later(_LEVEL_SECONDS, partial(_measure, cloud, queue), name="queue level", background=True)
+
+
+@patched("moto.sqs.models.Queue", "add_message", "Sending does not wait for who polls; a queue's level is a metric.")
+def _add(cloud: Cloud, original: Any, self: Any, message: Message) -> None:
+    poller, clock = getattr(self, "poller", None), cloud.clock
+    if poller and message.message_attributes:
         raise NotImplementedError("the local cloud shows functions no message attributes")
     original(self, message)
-    cloud.queues.arrived(self)
+    if poller:
+        poller.wake(LATENCY)
+    if not getattr(self, "measured", False):
+        self.measured, minute = True, clock.time() // 60 * 60 + 60
+        clock.call_at(minute, partial(_measure, cloud, self), name="queue level", background=True)
 
 
 @patched("moto.sqs.models.Message", "visible", "Visible again once its time has come.", kind=property)
@@ -149,8 +132,8 @@ def _receive(_: Cloud, original: Any, self: Any, name: str, count: int, __: int,
 
 @patched(_LAMBDA, "create_event_source_mapping", "Batches, windows, caps, partial failures.")
 def _map(cloud: Cloud, original: Any, self: Any, spec: dict[str, Any]) -> EventSourceMapping:
-    queue = cloud.queues.get(spec["EventSourceArn"])
-    if queue.fifo_queue or spec.get("FilterCriteria") or queue.name in cloud.queues.pollers:
+    queue: Any = sqs_backends[cloud.account][cloud.region].get_queue(spec["EventSourceArn"].rsplit(":", 1)[-1])
+    if queue.fifo_queue or spec.get("FilterCriteria") or hasattr(queue, "poller"):
         raise NotImplementedError(f"the local cloud polls {queue.name} once, not as a FIFO queue and without filters")
     longest, hidden = int(self.get_function(spec["FunctionName"]).timeout), int(queue.visibility_timeout)
     if longest > hidden:
@@ -158,13 +141,13 @@ def _map(cloud: Cloud, original: Any, self: Any, spec: dict[str, Any]) -> EventS
         raise ServiceException("InvalidParameterValueException", text)
     mapping: EventSourceMapping = original(self, spec)
     queue.lambda_event_source_mappings.clear()
-    cloud.queues.pollers[queue.name] = Poller(cloud, mapping, queue)
+    queue.poller = Poller(cloud, mapping, queue)
     return mapping
 
 
 @patched(_RESPONSE, "start_message_move_task", "Dead letters move back.", added=True)
-def _move(cloud: Cloud, _: Any, self: Any) -> ActionResult:
-    source = cloud.queues.get(self._get_param("SourceArn"))
+def _move(_: Cloud, __: Any, self: Any) -> ActionResult:
+    source = self.sqs_backend.get_queue(self._get_param("SourceArn").rsplit(":", 1)[-1])
     feeders = self.sqs_backend.list_dead_letter_source_queues(source.name)
     if not feeders or self._get_param("DestinationArn"):
         raise NotImplementedError("the local cloud moves dead letters only, and back to where they came from")

@@ -14,9 +14,9 @@ import tempfile
 import time
 import uuid
 from collections import defaultdict
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
 
 from moto.awslambda.models import LambdaFunction
 from werkzeug.serving import make_server
@@ -30,44 +30,39 @@ START_SECONDS = 30
 TRACE = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0"
 
 
-class Workers:
-    """Warm workers by function; as a context they end together."""
+@contextmanager
+def workers(cloud: Cloud) -> Iterator[Callable[[LambdaFunction, str], tuple[str, str | None, str]]]:
+    """What runs a function: payload, error type and log of one call, in a worker that is free or new."""
+    idle, here = defaultdict[str, list[_Worker]](list), Path(__file__).parent
+    with Door(cloud) as url, tempfile.NamedTemporaryFile(prefix="winnow-clock-") as clock, ExitStack() as opened:
 
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud, self._idle, self._open = cloud, defaultdict[str, list[_Worker]](list), ExitStack()
+        def run(function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
+            os.pwrite(clock.fileno(), struct.pack("d", cloud.clock.time()), 0)  # what a call sees until it ends
+            try:
+                worker = idle[function.function_name].pop()
+            except IndexError:
+                worker = new(function)
+            answer = worker.call(body)
+            if worker.alive:
+                idle[function.function_name].append(worker)
+            return answer
 
-    def __enter__(self) -> Self:
-        self._url = self._open.enter_context(Door(self._cloud))
-        self._clock = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="winnow-clock-"))
-        return self
+        def new(function: LambdaFunction) -> _Worker:
+            code = cloud.deployment.code[function.code["S3Key"]]
+            worker = _Worker(function, code, {
+                **environment_of(function), "PATH": os.environ.get("PATH", ""), "AWS_ENDPOINT_URL": url,
+                "PYTHONPATH": os.pathsep.join(map(str, [here / "worker", here.parent, *cloud.layers])),
+                "AWS_ACCESS_KEY_ID": "FOOBARKEY", "AWS_SECRET_ACCESS_KEY": "FOOBARSECRET",
+                "WINNOW_LOCAL_CLOCK": clock.name, "POWERTOOLS_TRACE_DISABLED": "true", "LAMBDA_TASK_ROOT": str(code),
+            })  # fmt: skip
+            opened.callback(worker.close)
+            return worker
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def run(self, function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
-        """Payload, error type and log of one call, in a worker that is free or new."""
-        os.pwrite(self._clock.fileno(), struct.pack("d", self._cloud.clock.time()), 0)  # as it is until the call ends
-        idle = self._idle[function.function_name]
-        worker = idle.pop() if idle else self._new(function)
-        payload, error = worker.call(body)
-        if worker.alive:
-            idle.append(worker)
-        return payload, error, worker.log()
-
-    def _new(self, function: LambdaFunction) -> _Worker:
-        here, code = Path(__file__).parent, self._cloud.deployment.code[function.code["S3Key"]]
-        paths = map(str, [here / "worker", here.parent, *self._cloud.layers])
-        worker = _Worker(function, code, {
-            **environment_of(function), "PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(paths),
-            "AWS_ACCESS_KEY_ID": "FOOBARKEY", "AWS_SECRET_ACCESS_KEY": "FOOBARSECRET", "AWS_ENDPOINT_URL": self._url,
-            "WINNOW_LOCAL_CLOCK": self._clock.name, "POWERTOOLS_TRACE_DISABLED": "true",
-        })  # fmt: skip
-        self._open.callback(worker.close)
-        return worker
+        yield run
 
 
 class _Worker:
-    """One process and its Runtime API, which answers only while a call is under way: until then a worker waits."""
+    """One process and its Runtime API, which answers only while a call is under way: until then the process waits."""
 
     def __init__(self, function: LambdaFunction, code: Path, environment: dict[str, str]) -> None:
         self._function, self._read, self._deadline, self._body = function, 0, 0.0, ""
@@ -75,10 +70,9 @@ class _Worker:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._api = make_server("127.0.0.1", 0, Request.application(self._answer))
         self._api.timeout = 0.2
-        address = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}", "LAMBDA_TASK_ROOT": str(code)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", str(function.handler)],
-            cwd=code, env={**environment, **address}, stdout=self._output, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "awslambdaric", str(function.handler)], cwd=code, stdout=self._output,
+            env={**environment, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}"}, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     @property
@@ -86,26 +80,22 @@ class _Worker:
         """Whether it can take another call."""
         return self._process.poll() is None
 
-    def call(self, body: str) -> tuple[str, str | None]:
-        """Payload and error type; a call that outlasts the timeout costs the worker its life, as in Lambda."""
+    def call(self, body: str) -> tuple[str, str | None, str]:
+        """Payload, error type and log; a call that outlasts the timeout costs the worker its life, as in Lambda."""
         start = 0 if self._deadline else START_SECONDS
         self._body, self._reply, self._deadline = body, None, time.time() + int(self._function.timeout) + start
         while self._reply is None and self.alive and time.time() < self._deadline:
             self._api.handle_request()
-        if self._reply is not None:
-            return self._reply
-        error, told = "Runtime.ExitError", f"the runtime exited with status {self._process.poll()}"
-        if self.alive:
-            error, told = "Sandbox.Timedout", f"Task timed out after {self._function.timeout}.00 seconds"
-            self._process.kill()
-            self._process.wait()
-        return json.dumps({"errorType": error, "errorMessage": told}), error
-
-    def log(self) -> str:
-        """What it printed since the last time it was asked."""
-        new = os.pread(self._output.fileno(), 1 << 24, self._read)
-        self._read += len(new)
-        return new.decode(errors="replace")
+        if self._reply is None:
+            error, told = "Runtime.ExitError", f"the runtime exited with status {self._process.poll()}"
+            if self.alive:
+                error, told = "Sandbox.Timedout", f"Task timed out after {self._function.timeout}.00 seconds"
+                self._process.kill()
+                self._process.wait()
+            self._reply = json.dumps({"errorType": error, "errorMessage": told}), error
+        printed = os.pread(self._output.fileno(), 1 << 24, self._read)
+        self._read += len(printed)
+        return *self._reply, printed.decode(errors="replace")
 
     def close(self) -> None:
         """End the process and its API."""
