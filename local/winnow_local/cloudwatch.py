@@ -12,7 +12,7 @@ import operator
 import re
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -64,8 +64,8 @@ class CloudWatch:
             pairs = [{"Name": dim, "Value": dims[dim]} for dim in sorted(dims)]
             self.backend.metric_data.append(MetricDatum(namespace, name, value, pairs, None))
         self._series.setdefault(key, []).append((now, value))
-        for alarm in self.backend.alarms.values():
-            if alarm.watch is not None and alarm.watch.key == key:
+        for alarm in list(self.backend.alarms.values()):
+            if (watch := getattr(alarm, "watch", None)) and watch.key == key:
                 alarm.due = alarm.due.by(now // MINUTE * MINUTE + MINUTE)
 
     def embedded(self, line: dict[str, Any]) -> None:
@@ -117,12 +117,12 @@ def _watch(alarm: Alarm) -> Watch:
     if not alarm.metric_data_queries:
         return Watch(_key(alarm), alarm.statistic or str(alarm.extended_statistic), max(float(alarm.period), MINUTE))
     stats = {query.id: query.metric_stat for query in alarm.metric_data_queries if query.metric_stat}
+    parts = {name: Watch(_key(part.metric), part.stat, float(part.period)) for name, part in stats.items()}
     maths = [str(query.expression) for query in alarm.metric_data_queries if not query.metric_stat]
     form = _ENOUGH.fullmatch(" ".join(maths))
-    if not form or stats.keys() != {form[1], form[3]} or stats[form[1]].stat != "SampleCount":
-        raise NotImplementedError(f"the local cloud cannot compute {maths} of {sorted(stats)}")
-    measured = stats[form[3]]
-    return Watch(_key(measured.metric), measured.stat, float(measured.period), int(form[2]), float(form[4]))
+    if not form or parts.keys() != {form[1], form[3]} or parts[form[1]] != replace(parts[form[3]], stat="SampleCount"):
+        raise NotImplementedError(f"the local cloud cannot compute {maths} of {sorted(parts)}")
+    return replace(parts[form[3]], enough=int(form[2]), otherwise=float(form[4]))
 
 
 def _key(metric: Any) -> Key:
@@ -133,12 +133,12 @@ def _key(metric: Any) -> Key:
 def _put_alarm(cloud: Cloud, original: Any, self: Any, **given: Any) -> Any:
     before, alarm = self.alarms.get(given["name"]), original(self, **given)
     alarm.state_value = before.state_value if before else "INSUFFICIENT_DATA"
-    alarm.watch = alarm.suppressor = None
+    alarm.suppressor = None
     if not alarm.rule:
-        alarm.watch = _watch(alarm)
-        first = (cloud.clock.time() + alarm.watch.period) // MINUTE * MINUTE + MINUTE
-        look = partial(cloud.cloudwatch.evaluate, [alarm.name])
+        watch, look = _watch(alarm), partial(cloud.cloudwatch.evaluate, [alarm.name])
+        first = (cloud.clock.time() + watch.period) // MINUTE * MINUTE + MINUTE
         alarm.due = cloud.clock.call_at(first, look, name=alarm.name, background=True)
+        alarm.watch = watch
     return alarm
 
 
@@ -154,9 +154,7 @@ def _put_composite(cloud: Cloud, _: Any, self: Any) -> Any:
     return answer
 
 
-@patched(
-    "moto.cloudwatch.models.Alarm", "update_state", "A new state is told, and acts unless suppressed after a wait."
-)
+@patched("moto.cloudwatch.models.Alarm", "update_state", "A new state is told, and acts if nothing suppresses it.")
 def _update_state(cloud: Cloud, original: Any, self: Any, reason: str, data: str, new: str) -> None:
     old, when, alarms = self.state_value, cloud.clock.now().isoformat(), cloud.cloudwatch.backend.alarms
     original(self, reason, data, new)
