@@ -38,6 +38,13 @@ class Timer:
             self.clock.foreground -= self.live and not self.background
             self.live = False
 
+    def by(self, when: float) -> Timer:
+        """The same appointment, or one at `when` in its stead where it would come later or is over."""
+        if self.live and self.when <= when:
+            return self
+        self.cancel()
+        return self.clock.call_at(when, self.action, name=self.name, background=self.background)
+
 
 class Signal:
     """A flag to wait for: waiters are idle, and `set()` makes them busy again before time can move on."""
@@ -80,7 +87,6 @@ class VirtualClock:
         self._now, self._speed, self._anchor = start.timestamp(), speed, real_time.monotonic()
         self.changed = threading.Condition(threading.RLock())
         self.foreground = 0
-        self.on_move: list[Callable[[float], None]] = []
         self._parallelism, self._busy, self._running = parallelism, 0, 0
         self._heap: list[tuple[float, int, Timer]] = []
         self._order, self._here = itertools.count(), threading.local()
@@ -208,8 +214,6 @@ class VirtualClock:
     def _move(self, when: float) -> None:
         if not self._speed and when > self._now:
             self._now = when
-            for tell in self.on_move:
-                tell(when)
 
     def _labour(self, work: Action, share: int) -> None:
         self._here.held = 1, share

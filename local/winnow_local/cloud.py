@@ -26,7 +26,7 @@ from moto import mock_aws
 from moto.awslambda.models import lambda_backends
 from moto.moto_api._internal import mock_random
 
-from . import dynamodb, invoke, patches, shortcuts, stepfunctions, strict, timeshift  # noqa: F401 - two only patch
+from . import dynamodb, invoke, patches, queues, shortcuts, stepfunctions, strict, timeshift  # noqa: F401 - some only patch
 from .clock import VirtualClock
 from .cloudwatch import CloudWatch
 from .deploy import deploy
@@ -34,7 +34,6 @@ from .endpoints import Endpoints
 from .events import Events
 from .gateway import Faults, Gateway
 from .labeling import Labeling
-from .queues import Queues
 from .sagemaker import Registry
 from .training import Training
 
@@ -61,8 +60,8 @@ class LocalCloud:
         self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)
         self.faults = Faults()
         self.gateway = Gateway(self.faults, region=region)
-        self.cloudwatch, self.queues = CloudWatch(self), Queues(self)
-        self.events, self.lambdas = Events(self, seed=seed), invoke.Lambdas(self)
+        self.cloudwatch, self.events = CloudWatch(self), Events(self, seed=seed)
+        self.lambdas = invoke.Lambdas(self)
         self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
         self.invocations, self.runner = self.lambdas.invocations, self.lambdas.run_in_process
         self.labeling, self.training, self.endpoints = Labeling(self), Training(self), Endpoints(self)
@@ -90,9 +89,9 @@ class LocalCloud:
             enter(patch("winnow.aws.clock._time", self.clock.time))  # the product's seam
             stepfunctions.install(self)
             if self._workers == "awslambdaric":
-                from .workers import Workers
+                from .workers import workers
 
-                self.runner = enter(Workers(self)).run
+                self.runner = enter(workers(self))
             self.outputs = deploy(self, self._template, stack=self.stack, parameters=self._parameters)
             functions = lambda_backends[self.account][self.region].list_functions()
             if shared := [set(invoke.environment_of(function).items()) for function in functions]:
@@ -115,7 +114,7 @@ class LocalCloud:
 
     def invoke(self, function: str, event: Any, *, invoker: str = "direct") -> tuple[Any, dict[str, Any] | None]:
         """Call a function by name or ARN: its result, or the error as the runtime reports it."""
-        payload, error, _ = self.lambdas.invoke(self.lambdas.find(function), event, invoker=invoker)
+        payload, error, _ = self.lambdas.invoke(function, event, invoker=invoker)
         answer = json.loads(payload)
         return (answer, None) if error is None else (None, answer)
 

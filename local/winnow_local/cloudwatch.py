@@ -1,29 +1,25 @@
 """CloudWatch: series in memory, embedded metrics, and alarms that evaluate when it matters.
 
-An alarm is looked at on the minute after data for it arrived, again while that data leaves its window, and otherwise
+An alarm is evaluated on the minute after data for it arrived, again while that data leaves its window, and otherwise
 not at all: weeks of silence cost nothing.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moto.cloudwatch.models import Alarm, MetricDatum, cloudwatch_backends
-from moto.core.responses import ActionResult
 
-from .patches import Patch
-
-if TYPE_CHECKING:
-    from .clock import Timer
-    from .cloud import LocalCloud
+from .patches import Cloud, patched, refused
 
 Key = tuple[str, str, frozenset[tuple[str, str]]]
 MINUTE = 60.0
@@ -34,36 +30,43 @@ _STATISTICS: dict[str, Callable[[list[float]], float]] = {
 }  # fmt: skip
 _ENOUGH = re.compile(r"IF\((\w+) >= (\d+), (\w+), (.+)\)")
 _EITHER = re.compile(r'ALARM\("[^"]+"\)( OR ALARM\("[^"]+"\))*')
+_BACKEND, _RESPONSE = "moto.cloudwatch.models.CloudWatchBackend", "moto.cloudwatch.responses.CloudWatchResponse"
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What an alarm looks at: a statistic of a series, `otherwise` in a period with fewer than `enough` values."""
+    """A statistic of a series by period, `otherwise` in a period with fewer than `enough` values."""
 
     key: Key
     stat: str
     period: float
-    enough: int = 1
+    enough: int = 0
     otherwise: float = 0.0
 
 
 class CloudWatch:
-    """Metrics and alarms of one cloud."""
+    """Metrics and alarms of one cloud; an alarm of a metric has its Watch and when it is due, beside what moto gives it."""
 
-    def __init__(self, cloud: LocalCloud) -> None:
-        self._cloud, self.series = cloud, dict[Key, list[tuple[float, float]]]()
-        self._watches: dict[str, Watch] = {}
-        self._due: dict[str, Timer] = {}
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud, self._series = cloud, dict[Key, list[tuple[float, float]]]()
+
+    @property
+    def backend(self) -> Any:
+        """Who holds the alarms, and of each series the first value, for ListMetrics."""
+        return cloudwatch_backends[self._cloud.account][self._cloud.region]
 
     def record(self, namespace: str, name: str, dims: dict[str, str], value: float) -> None:
-        """One value, now: its alarms are looked at on the next minute."""
+        """One value, now: its alarms are evaluated on the next minute."""
         if not math.isfinite(value):
             raise ValueError(f"{namespace} {name} reported {value}: CloudWatch takes finite numbers")
         key, now = (namespace, name, frozenset(dims.items())), self._cloud.clock.time()
-        self.series.setdefault(key, []).append((now, value))
-        for alarm, watch in self._watches.items():
-            if watch.key == key:
-                self._plan(alarm, now // MINUTE * MINUTE + MINUTE)
+        if key not in self._series:
+            pairs = [{"Name": dim, "Value": dims[dim]} for dim in sorted(dims)]
+            self.backend.metric_data.append(MetricDatum(namespace, name, value, pairs, None))
+        self._series.setdefault(key, []).append((now, value))
+        for alarm in list(self.backend.alarms.values()):
+            if (watch := getattr(alarm, "watch", None)) and watch.key == key:
+                alarm.due = alarm.due.by(now // MINUTE * MINUTE + MINUTE)
 
     def embedded(self, line: dict[str, Any]) -> None:
         """The metrics of one line in embedded metric format, at virtual now."""
@@ -74,212 +77,109 @@ class CloudWatch:
                     for value in values if isinstance(values, list) else [values]:
                         self.record(directive["Namespace"], metric["Name"], dims, float(value))
 
-    def statistic(self, key: Key, stat: str, start: float, end: float) -> float | None:
-        """One statistic of a series in [start, end); None without data."""
-        series = self.series.get(key, [])
-        values = [value for _, value in series[bisect_left(series, (start,)) : bisect_left(series, (end,))]]
-        if stat in _STATISTICS:
-            return float(_STATISTICS[stat](values)) if values else None
-        if not re.fullmatch(r"p\d\d", stat):
-            raise NotImplementedError(f"the local cloud has no statistic {stat}")
-        return sorted(values)[max(math.ceil(float(stat[1:]) / 100 * len(values)) - 1, 0)] if values else None
+    def statistic(self, watch: Watch, start: float) -> float | None:
+        """What is watched in the period that starts then; None without data."""
+        series = self._series.get(watch.key, [])
+        first, end = (bisect_left(series, (when,)) for when in (start, start + watch.period))
+        values = [value for _, value in series[first:end]]
+        if not values or len(values) < watch.enough:
+            return watch.otherwise if values else None
+        if watch.stat in _STATISTICS:
+            return float(_STATISTICS[watch.stat](values))
+        return sorted(values)[max(math.ceil(float(watch.stat.removeprefix("p")) / 100 * len(values)) - 1, 0)]
 
-    def evaluate(self, names: Iterable[str]) -> None:
-        """Evaluate these alarms now."""
-        for name in names:
-            self._look(name)
-
-    def created(self, alarm: Alarm) -> None:
-        """A new alarm has no data yet; it is first looked at when its window has passed once."""
-        alarm.state_value = "INSUFFICIENT_DATA"
-        if alarm.rule is not None:
-            if not _EITHER.fullmatch(alarm.rule):
-                raise NotImplementedError(f"the local cloud knows composite alarms of any, not {alarm.rule}")
-            self._look(alarm.name)
-            return
-        if alarm.treat_missing_data not in ("notBreaching", "breaching"):
-            raise NotImplementedError(f"the local cloud does not treat missing data as {alarm.treat_missing_data}")
-        watch = self._watches[alarm.name] = _watch(alarm)
-        self._plan(alarm.name, (self._cloud.clock.time() + watch.period) // MINUTE * MINUTE + MINUTE)
-
-    def changed(self, alarm: Alarm, old: str) -> None:
-        """Tell EventBridge, run the actions of a new state, and look at the composite alarms that name the alarm."""
-        when = self._cloud.clock.now().isoformat()
-        state = {"value": alarm.state_value, "reason": alarm.state_reason, "timestamp": when}
-        detail = {"alarmName": alarm.name, "state": state, "previousState": {"value": old}}
-        self._cloud.emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [alarm.alarm_arn])
-        if suppressor := getattr(alarm, "suppressor", None):
-            self._unless_suppressed(alarm, *suppressor, detail)
-        else:
-            self._act(alarm, detail)
-        for other in list(self._alarms.values()):
-            if other.rule and f'"{alarm.name}"' in other.rule:
-                self._look(other.name)
-
-    def _unless_suppressed(self, alarm: Alarm, name: str, wait: float, again: float, detail: dict[str, Any]) -> None:
-        """Act after `wait`, unless the suppressor is in ALARM then; in that case see once more after `again`."""
-
-        def see() -> None:
-            if alarm.state_value == detail["state"]["value"]:
-                if self._alarms[name].state_value == "ALARM":
-                    self._unless_suppressed(alarm, name, again, again, detail)
-                else:
-                    self._act(alarm, detail)
-
-        self._cloud.clock.call_later(wait, see, name="suppressed", background=True)
-
-    def _act(self, alarm: Alarm, detail: dict[str, Any]) -> None:
-        new, old = detail["state"], detail["previousState"]["value"]
-        actions = {"ALARM": alarm.alarm_actions, "OK": alarm.ok_actions}.get(new["value"], [])
-        for arn in actions if alarm.actions_enabled else []:
-            if ":sns:" not in arn:
-                raise NotImplementedError(f"the local cloud does not run the alarm action {arn}")
-            told = {"AlarmName": alarm.name, "AlarmDescription": alarm.description, "AlarmArn": alarm.alarm_arn}
-            told |= {"NewStateValue": new["value"], "OldStateValue": old, "NewStateReason": new["reason"]}
-            told |= {"StateChangeTime": new["timestamp"], "AWSAccountId": self._cloud.account}
-            self._cloud.events.send(arn, told)
-
-    @property
-    def _alarms(self) -> dict[str, Alarm]:
-        alarms: dict[str, Alarm] = cloudwatch_backends[self._cloud.account][self._cloud.region].alarms
-        return alarms
-
-    def _plan(self, name: str, when: float) -> None:
-        planned = self._due.get(name)
-        if planned is None or not planned.live or planned.when > when:
-            if planned is not None:
-                planned.cancel()
-            self._due[name] = self._cloud.clock.call_at(when, lambda: self._look(name), name="alarm", background=True)
-
-    def _look(self, name: str) -> None:
-        alarm = self._alarms.get(name)
-        if alarm is None:
-            self._watches.pop(name, None)
-            return
-        if alarm.rule:
-            named = re.findall('"([^"]+)"', alarm.rule)
-            holds = any(self._alarms[other].state_value == "ALARM" for other in named)
-            reason = f"{alarm.rule} is {holds}"
-        else:
-            watch, breaches = self._watches[name], _COMPARISONS[alarm.comparison_operator]
-            now, count = self._cloud.clock.time() // MINUTE * MINUTE, int(alarm.evaluation_periods)
-            values = [self._value(watch, now - back * watch.period) for back in range(count, 0, -1)]
-            missing = alarm.treat_missing_data == "breaching"
-            bad = sum(missing if value is None else breaches(value, float(alarm.threshold)) for value in values)
-            holds = bad >= int(alarm.datapoints_to_alarm or count)
-            reason = f"{bad} of the last {count} datapoints breached: {values}"
-            if (missing or holds) and any(value is not None for value in values):
-                self._plan(name, now + watch.period)
-        state = "ALARM" if holds else "OK"
-        if alarm.state_value != state:
-            alarm.update_state(reason, "{}", state)
-
-    def _value(self, watch: Watch, start: float) -> float | None:
-        few = (self.statistic(watch.key, "SampleCount", start, start + watch.period) or 0) < watch.enough
-        found = self.statistic(watch.key, watch.stat, start, start + watch.period)
-        return watch.otherwise if few and found is not None else found
+    def evaluate(self, names: list[str]) -> None:
+        """Evaluate those of these alarms that are still there, now."""
+        alarms = self.backend.alarms
+        for alarm in [alarms[name] for name in names if name in alarms]:
+            if alarm.rule:
+                holds = any(alarms[other].state_value == "ALARM" for other in re.findall('"([^"]+)"', alarm.rule))
+                reason = f"{alarm.rule} is {holds}"
+            else:
+                watch, breaches = alarm.watch, _COMPARISONS[alarm.comparison_operator]
+                now, count = self._cloud.clock.time() // MINUTE * MINUTE, int(alarm.evaluation_periods)
+                values = [self.statistic(watch, now - back * watch.period) for back in range(count, 0, -1)]
+                missing = alarm.treat_missing_data == "breaching"
+                bad = sum(missing if value is None else breaches(value, float(alarm.threshold)) for value in values)
+                holds = bad >= int(alarm.datapoints_to_alarm or count)
+                reason = f"{bad} of the last {count} datapoints breached: {values}"
+                if (missing or holds) and values != [None] * count:
+                    alarm.due = alarm.due.by(now + watch.period)
+            state = "ALARM" if holds else "OK"
+            if alarm.state_value != state:
+                alarm.update_state(reason, "{}", state)
 
 
 def _watch(alarm: Alarm) -> Watch:
     """What an alarm looks at; beside plain alarms there is the form IF(samples >= n, measured, otherwise)."""
+    if alarm.treat_missing_data not in ("notBreaching", "breaching"):
+        raise NotImplementedError(f"the local cloud does not treat missing data as {alarm.treat_missing_data}")
     if not alarm.metric_data_queries:
-        stat = alarm.statistic or alarm.extended_statistic
-        return Watch(_key(alarm), str(stat), max(float(alarm.period), MINUTE))
+        return Watch(_key(alarm), alarm.statistic or str(alarm.extended_statistic), max(float(alarm.period), MINUTE))
     stats = {query.id: query.metric_stat for query in alarm.metric_data_queries if query.metric_stat}
-    (expression,) = [query.expression for query in alarm.metric_data_queries if not query.metric_stat] or [""]
-    form = _ENOUGH.fullmatch(str(expression))
-    counted, measured = (stats.get(form[1]), stats.get(form[3])) if form else (None, None)
-    if not form or not counted or not measured or counted.stat != "SampleCount" or len(stats) > 2:
-        raise NotImplementedError(f"the local cloud cannot compute {expression} of {sorted(stats)}")
-    return Watch(_key(measured.metric), measured.stat, float(measured.period), int(form[2]), float(form[4]))
+    parts = {name: Watch(_key(part.metric), part.stat, float(part.period)) for name, part in stats.items()}
+    maths = [str(query.expression) for query in alarm.metric_data_queries if not query.metric_stat]
+    form = _ENOUGH.fullmatch(" ".join(maths))
+    if not form or parts.keys() != {form[1], form[3]} or parts[form[1]] != replace(parts[form[3]], stat="SampleCount"):
+        raise NotImplementedError(f"the local cloud cannot compute {maths} of {sorted(parts)}")
+    return replace(parts[form[3]], enough=int(form[2]), otherwise=float(form[4]))
 
 
 def _key(metric: Any) -> Key:
     return metric.namespace, metric.metric_name, frozenset((each.name, each.value) for each in metric.dimensions)
 
 
-def _put_alarm(original: Any, cloud: LocalCloud) -> Any:
-    def put(self: Any, **kwargs: Any) -> Alarm:
-        before = self.alarms.get(kwargs["name"])
-        alarm: Alarm = original(self, **kwargs)
-        cloud.cloudwatch.created(alarm)
-        if before is not None:
-            alarm.state_value, alarm.state_reason = before.state_value, before.state_reason
-        return alarm
-
-    return put
-
-
-def _put_composite(_: Any, __: LocalCloud) -> Any:
-    def put(self: Any) -> Any:
-        answer, given = self.put_metric_alarm(), self._get_params()
-        if name := given.get("ActionsSuppressor"):
-            times = (float(given[f"ActionsSuppressor{kind}Period"]) for kind in ("Wait", "Extension"))
-            self.cloudwatch_backend.alarms[given["AlarmName"]].suppressor = (name.rsplit(":", 1)[-1], *times)
-        return answer
-
-    return put
+@patched(_BACKEND, "put_metric_alarm", "A new alarm has no data, and is evaluated when its window has passed once.")
+def _put_alarm(cloud: Cloud, original: Any, self: Any, **given: Any) -> Any:
+    before, alarm = self.alarms.get(given["name"]), original(self, **given)
+    alarm.state_value = before.state_value if before else "INSUFFICIENT_DATA"
+    alarm.suppressor = None
+    if not alarm.rule:
+        watch, look = _watch(alarm), partial(cloud.cloudwatch.evaluate, [alarm.name])
+        first = (cloud.clock.time() + watch.period) // MINUTE * MINUTE + MINUTE
+        alarm.due = cloud.clock.call_at(first, look, name=alarm.name, background=True)
+        alarm.watch = watch
+    return alarm
 
 
-def _update_state(original: Any, cloud: LocalCloud) -> Any:
-    def update(self: Alarm, reason: str, reason_data: str, state_value: str) -> None:
-        old = self.state_value
-        original(self, reason, reason_data, state_value)
-        if old != state_value:
-            cloud.cloudwatch.changed(self, old)
-
-    return update
-
-
-def _put_data(_: Any, cloud: LocalCloud) -> Any:
-    def put(_: Any, namespace: str, metric_data: list[dict[str, Any]]) -> None:
-        for given in metric_data:
-            if unknown := given.keys() - {"MetricName", "Dimensions", "Value", "Unit"}:
-                raise NotImplementedError(f"the local cloud takes metrics of one value, now, without {sorted(unknown)}")
-            dims = {each["Name"]: each["Value"] for each in given.get("Dimensions") or []}
-            cloud.cloudwatch.record(namespace, given["MetricName"], dims, float(given["Value"]))
-
-    return put
+@patched(_RESPONSE, "put_composite_alarm", "Composite alarms exist.", added=True)
+def _put_composite(cloud: Cloud, _: Any, self: Any) -> Any:
+    given = self._get_params()
+    if not _EITHER.fullmatch(given["AlarmRule"]):
+        raise NotImplementedError(f"the local cloud knows composite alarms of any, not {given['AlarmRule']}")
+    answer, alarm = self.put_metric_alarm(), self.cloudwatch_backend.alarms[given["AlarmName"]]
+    if arn := given.get("ActionsSuppressor"):
+        alarm.suppressor, alarm.wait = arn.rsplit(":", 1)[-1], float(given["ActionsSuppressorWaitPeriod"])
+    cloud.cloudwatch.evaluate([alarm.name])
+    return answer
 
 
-def _get_statistics(_: Any, cloud: LocalCloud) -> Any:
-    def get(self: Any) -> ActionResult:
-        given, points = self._get_params(), []
-        dims = frozenset((each["Name"], each["Value"]) for each in given.get("Dimensions") or [])
-        key, period = (given["Namespace"], given["MetricName"], dims), float(given["Period"])
-        start, end = (given[name].replace(tzinfo=UTC).timestamp() for name in ("StartTime", "EndTime"))
-        series = cloud.cloudwatch.series.get(key, [])
-        for at in sorted({when // period * period for when, _ in series if start <= when < end}):
-            found = [{stat: cloud.cloudwatch.statistic(key, stat, at, at + period) for stat in given.get(kind) or []}
-                     for kind in ("Statistics", "ExtendedStatistics")]  # fmt: skip
-            points.append({"Timestamp": datetime.fromtimestamp(at, UTC), **found[0], "ExtendedStatistics": found[1]})
-        return ActionResult({"Label": given["MetricName"], "Datapoints": points})
+@patched("moto.cloudwatch.models.Alarm", "update_state", "A new state is told, and acts if nothing suppresses it.")
+def _update_state(cloud: Cloud, original: Any, self: Any, reason: str, data: str, new: str) -> None:
+    old, when, alarms = self.state_value, cloud.clock.now().isoformat(), cloud.cloudwatch.backend.alarms
+    original(self, reason, data, new)
+    if new == old:
+        return
+    state = {"value": new, "reason": reason, "timestamp": when}
+    detail = {"alarmName": self.name, "state": state, "previousState": {"value": old}}
+    cloud.emit_event("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [self.alarm_arn])
+    told = {"AlarmName": self.name, "AlarmDescription": self.description, "OldStateValue": old}
+    told |= {"NewStateValue": new, "NewStateReason": reason, "StateChangeTime": when}
 
-    return get
+    def act() -> None:
+        if self.suppressor and (self.state_value != new or alarms[self.suppressor].state_value == "ALARM"):
+            return
+        actions = {"ALARM": self.alarm_actions, "OK": self.ok_actions}.get(new, [])
+        for topic in actions if self.actions_enabled else []:
+            cloud.client("sns").publish(TopicArn=topic, Message=json.dumps(told))
 
-
-def _get_data(*_: Any) -> Any:
-    def get(*_: Any, **__: Any) -> None:
-        raise NotImplementedError("the local cloud has no GetMetricData: ask GetMetricStatistics")
-
-    return get
-
-
-def _all_metrics(_: Any, cloud: LocalCloud) -> Any:
-    def get(_: Any) -> list[MetricDatum]:
-        return [MetricDatum(namespace, name, 0.0, [{"Name": key, "Value": value} for key, value in sorted(dims)], None)
-                for namespace, name, dims in cloud.cloudwatch.series]  # fmt: skip
-
-    return get
+    if self.suppressor:
+        cloud.clock.call_later(self.wait, act, name=self.name, background=True)
+    else:
+        act()
+    cloud.cloudwatch.evaluate([name for name in alarms if f'"{self.name}"' in (alarms[name].rule or "")])
 
 
-_BACKEND, _RESPONSE = "moto.cloudwatch.models.CloudWatchBackend", "moto.cloudwatch.responses.CloudWatchResponse"
-PATCHES = (
-    Patch(_BACKEND, "put_metric_alarm", "A new alarm is INSUFFICIENT_DATA and evaluates.", _put_alarm),
-    Patch("moto.cloudwatch.models.Alarm", "update_state", "A new state runs its actions.", _update_state),
-    Patch(_BACKEND, "put_metric_data", "Values are kept by series.", _put_data),
-    Patch(_BACKEND, "get_metric_data", "What is not simulated is refused.", _get_data),
-    Patch(_BACKEND, "get_all_metrics", "Every series is listed once.", _all_metrics),
-    Patch(_RESPONSE, "get_metric_statistics", "Percentiles compute, periods are aligned.", _get_statistics),
-    Patch(_RESPONSE, "put_composite_alarm", "Composite alarms exist.", _put_composite, added=True),
-)
+refused(_BACKEND, "put_metric_data", "Values arrive with their time.", what="take metrics of yours (PutMetricData)")
+refused(_BACKEND, "get_metric_statistics", "Periods are aligned.", what="answer GetMetricStatistics")
+refused(_BACKEND, "get_metric_data", "Metric math computes.", what="answer GetMetricData")

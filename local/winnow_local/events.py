@@ -10,39 +10,34 @@ import random
 import re
 import uuid
 from collections.abc import Callable, Iterable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
-from moto.events.models import events_backends
-from moto.scheduler.models import scheduler_backends
+from moto.events.models import EventPattern, events_backends
 from moto.sqs.models import sqs_backends
 
-from .patches import Patch, refusal
-
-if TYPE_CHECKING:
-    from .cloud import LocalCloud
+from .patches import Cloud, patched, refused
 
 LATENCY = 0.5
 Event = dict[str, Any]
-Test = Callable[[Any], bool]
-_ABSENT = object()
 _REASONS = {"Put": "PutObject", "Post": "POST Object", "Copy": "CopyObject"}
 _UNITS = {"minute": 60, "hour": 3600, "day": 86400}
+_BUS, _SCHEDULER = "moto.events.models.EventsBackend", "moto.scheduler.models.EventBridgeSchedulerBackend"
 
 
 class Events:
-    """The default bus of one cloud, and its schedules."""
+    """The default bus of one cloud; `sequencer` is the last one that S3 gave to an object."""
 
-    def __init__(self, cloud: LocalCloud, *, seed: int) -> None:
-        self._cloud, self._rng, self._sequencer = cloud, random.Random(seed), 0
+    def __init__(self, cloud: Cloud, *, seed: int) -> None:
+        self._cloud, self._rng, self.sequencer = cloud, random.Random(seed), 0
         self._subscribers: list[tuple[str, Callable[[Event], object]]] = []
 
     def emit(self, source: str, detail_type: str, detail: Event, resources: Iterable[str] = ()) -> None:
         """Publish an event of an AWS service through the faults on order; it is delivered half a second later."""
         identity, cloud = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._cloud
         event = {"version": "0", "id": identity, "detail-type": detail_type, "source": source, "account": cloud.account}
-        event |= {"time": self._now(), "region": cloud.region, "resources": list(resources)}
-        event["detail"] = json.loads(json.dumps(detail, default=str))
+        event |= {"time": cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"), "region": cloud.region}
+        event |= {"resources": list(resources), "detail": json.loads(json.dumps(detail, default=str))}
         copies, late = cloud.faults.event(event)
         for _ in range(copies):
             cloud.clock.call_later(LATENCY + late, lambda: self._deliver(event), name=detail_type)
@@ -51,141 +46,70 @@ class Events:
         """Call back for every delivered event of a type, as a service's managed rule would."""
         self._subscribers.append((detail_type, callback))
 
-    def s3(self, how: str, bucket: Any, key: Any) -> None:
-        """Tell that an object was created: `how` is S3's name of it, as `s3:ObjectCreated:Put`."""
-        config, how = bucket.notification_configuration, how.removeprefix("s3:ObjectCreated:")
-        part = how == "Put" and getattr(key, "multipart", None) is not None  # moto tells the completion by itself
-        if config is None or config.event_bridge is None or ":" in how or part:
-            return
-        self._sequencer = max(self._sequencer + 1, int(self._cloud.clock.time() * 1e6))
-        told = {"key": key.name, "size": key.size, "etag": key.etag.strip('"'), "sequencer": f"{self._sequencer:016X}"}
-        told |= {"version-id": key.version_id} if bucket.is_versioned else {}
-        detail = {"version": "0", "bucket": {"name": bucket.name}, "object": told, "requester": self._cloud.account}
-        self.emit("aws.s3", "Object Created", {**detail, "reason": _REASONS.get(how, how)}, [bucket.arn])
-
-    def send(self, arn: str, event: Any, *, invoker: str | None = None) -> None:
-        """Deliver to a queue, a function (asynchronously) or a topic."""
-        service, name = arn.split(":")[2], arn.split(":")[-1]
-        if service == "sqs":
-            sqs_backends[self._cloud.account][self._cloud.region].send_message(name, json.dumps(event))
-        elif service == "lambda":
-            self._cloud.lambdas.start(self._cloud.lambdas.find(arn), event, invoker=invoker)
-        elif service == "sns":
-            self._cloud.client("sns").publish(TopicArn=arn, Message=json.dumps(event))
+    def send(self, arn: str, event: Event, *, invoker: str) -> None:
+        """Deliver to a queue, or to a function (asynchronously)."""
+        if ":sqs:" in arn:
+            sqs_backends[self._cloud.account][self._cloud.region].send_message(arn.split(":")[-1], json.dumps(event))
+        elif ":lambda:" in arn:
+            self._cloud.lambdas.start(arn, event, invoker=invoker)
         else:
             raise NotImplementedError(f"the local cloud does not deliver events to {arn}")
-
-    def arm(self, schedule: Any) -> Any:
-        """Let a schedule of EventBridge Scheduler fire, at its rate and while it is there."""
-        rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule.schedule_expression)
-        if rate is None:
-            raise NotImplementedError(f"the local cloud knows rate(…) only, not {schedule.schedule_expression}")
-        group = scheduler_backends[self._cloud.account][self._cloud.region].schedule_groups[schedule.group_name]
-        seconds = int(rate[1]) * _UNITS[rate[2]]
-
-        def fire() -> None:
-            if group.schedules.get(schedule.name) is schedule and schedule.state == "ENABLED":
-                default = {"source": "aws.scheduler", "detail-type": "Scheduled Event", "time": self._now()}
-                event = json.loads(schedule.target["Input"]) if schedule.target.get("Input") else default
-                self.send(schedule.target["Arn"], event, invoker="aws.scheduler")
-                plan()
-
-        def plan() -> None:
-            self._cloud.clock.call_later(seconds, fire, name=f"schedule {schedule.name}", background=True)
-
-        plan()
-        return schedule
-
-    def _now(self) -> str:
-        return self._cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _deliver(self, event: Event) -> None:
         for detail_type, callback in self._subscribers:
             if detail_type == event["detail-type"]:
                 callback(event)
-        for rule in list(
-            events_backends[self._cloud.account][self._cloud.region].event_buses["default"].rules.values()
-        ):
-            if rule.state == "ENABLED" and matches(rule.event_pattern.dump(), event):
+        flat = EventPattern._flatten_dict(event)
+        bus = events_backends[self._cloud.account][self._cloud.region].event_buses["default"]
+        for rule in list(bus.rules.values()):
+            pattern = rule.event_pattern
+            if rule.state == "ENABLED" and pattern._does_event_match(flat, pattern.get_pattern()):
                 for target in list(rule.targets):
                     if unknown := target.keys() - {"Id", "Arn", "DeadLetterConfig"}:
-                        raise NotImplementedError(
-                            f"rule {rule.name}: the local cloud has no {', '.join(unknown)} of targets"
-                        )
+                        raise NotImplementedError(f"rule {rule.name}: the local cloud has no {unknown} of targets")
                     self.send(target["Arn"], event, invoker=event["source"])
 
 
-def matches(pattern: str, event: Event) -> bool:
-    """Whether an event pattern (JSON text) picks the event; NotImplementedError for a filter unknown here."""
-    return _compiled(pattern)(event)
+@patched(_BUS, "put_rule", "A rule's pattern is held against the filters known here.")
+def _put_rule(_: Cloud, original: Any, self: Any, *args: Any, **given: Any) -> Any:
+    rule = original(self, *args, **given)
+    if rule.scheduled_expression or rule.event_bus_name != "default" or "Object Deleted" in rule.event_pattern.dump():
+        raise NotImplementedError(f"rule {rule.name}: no schedules, other buses or Object Deleted in the local cloud")
+    for wanted in chain(*EventPattern._flatten_dict(rule.event_pattern.get_pattern()).values()):
+        if not isinstance(wanted, str) and not (isinstance(wanted, dict) and wanted.keys() == {"prefix"}):
+            raise NotImplementedError(f"rule {rule.name}: the local cloud does not know the event filter {wanted}")
+    return rule
 
 
-@cache
-def _compiled(pattern: str) -> Test:
-    return _object(json.loads(pattern))
+@patched("moto.s3.notifications", "send_event", "An asynchronous event a change, with sequencer and version.")
+def _object_created(cloud: Cloud, _: Any, account: str, event_name: str, bucket: Any, key: Any) -> None:
+    config, how = bucket.notification_configuration, event_name.removeprefix("s3:ObjectCreated:")
+    part = how == "Put" and getattr(key, "multipart", None) is not None  # moto tells the completion by itself
+    if config is None or config.event_bridge is None or ":" in how or part:
+        return
+    cloud.events.sequencer = sequencer = max(cloud.events.sequencer + 1, int(cloud.clock.time() * 1e6))
+    told = {"key": key.name, "size": key.size, "etag": key.etag.strip('"'), "sequencer": f"{sequencer:016X}"}
+    told |= {"version-id": key.version_id} if bucket.is_versioned else {}
+    detail = {"version": "0", "bucket": {"name": bucket.name}, "object": told, "requester": account}
+    cloud.emit_event("aws.s3", "Object Created", {**detail, "reason": _REASONS.get(how, how)}, [bucket.arn])
 
 
-def _object(pattern: Event) -> Test:
-    if "$or" in pattern:
-        raise NotImplementedError("the local cloud does not know the event filter '$or'")
-    fields = [(name, _object(rule) if isinstance(rule, dict) else _any(rule)) for name, rule in pattern.items()]
+@patched(_SCHEDULER, "create_schedule", "Schedules fire.")
+def _create_schedule(cloud: Cloud, original: Any, self: Any, *args: Any, **given: Any) -> Any:
+    schedule = original(self, *args, **given)
+    rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", schedule.schedule_expression)
+    if rate is None or "Input" not in schedule.target:
+        raise NotImplementedError(f"the local cloud knows rate(…) and Input only, not {schedule.schedule_expression}")
+    seconds, group = int(rate[1]) * _UNITS[rate[2]], self.schedule_groups[schedule.group_name]
 
-    def test(value: Any) -> bool:
-        return isinstance(value, dict) and all(check(value.get(name, _ABSENT)) for name, check in fields)
+    def fire() -> None:
+        if group.schedules.get(schedule.name) is schedule and schedule.state == "ENABLED":
+            cloud.events.send(schedule.target["Arn"], json.loads(schedule.target["Input"]), invoker="aws.scheduler")
+            cloud.clock.call_later(seconds, fire, name=schedule.name, background=True)
 
-    return test
-
-
-def _any(rules: list[Any]) -> Test:
-    tests = [_one(rule) for rule in rules]
-    return lambda value: any(check(each) for each in (value if isinstance(value, list) else [value]) for check in tests)
-
-
-def _one(rule: Any) -> Test:
-    if not isinstance(rule, dict):
-        return lambda value: type(value) is type(rule) and value == rule
-    ((kind, wanted),) = rule.items()
-    if kind == "exists":
-        return lambda value: (value is not _ABSENT) is wanted
-    if kind in ("prefix", "suffix") and isinstance(wanted, str):
-        return lambda value: (
-            isinstance(value, str) and (value.startswith if kind == "prefix" else value.endswith)(wanted)
-        )
-    if kind == "anything-but":
-        inner = [_one(each) for each in (wanted if isinstance(wanted, list) else [wanted])]
-        return lambda value: value is not _ABSENT and not any(check(value) for check in inner)
-    raise NotImplementedError(f"the local cloud does not know the event filter {kind!r}")
+    cloud.clock.call_later(seconds, fire, name=schedule.name, background=True)
+    return schedule
 
 
-def _s3_event(_: Any, cloud: LocalCloud) -> Any:
-    return lambda _account, how, bucket, key: cloud.events.s3(getattr(how, "value", how), bucket, key)
-
-
-def _put_rule(original: Any, cloud: LocalCloud) -> Any:
-    def put(self: Any, *args: Any, **given: Any) -> Any:
-        rule = original(self, *args, **given)
-        pattern = rule.event_pattern.dump()
-        if rule.scheduled_expression or rule.event_bus_name != "default" or "Object Deleted" in pattern:
-            raise NotImplementedError(
-                f"rule {rule.name}: no schedules, other buses or Object Deleted in the local cloud"
-            )
-        _compiled(pattern)
-        return rule
-
-    return put
-
-
-def _armed(original: Any, cloud: LocalCloud) -> Any:
-    return lambda self, *args, **given: cloud.events.arm(original(self, *args, **given))
-
-
-_BUS, _SCHEDULER = "moto.events.models.EventsBackend", "moto.scheduler.models.EventBridgeSchedulerBackend"
-PATCHES = (
-    Patch(
-        "moto.s3.notifications", "send_event", "An asynchronous event a change, with sequencer and version.", _s3_event
-    ),
-    Patch(_BUS, "put_rule", "A rule's pattern is held against the filters known here.", _put_rule),
-    Patch(_BUS, "put_events", "Only services put events here.", refusal("take events of yours (PutEvents)")),
-    Patch(_SCHEDULER, "create_schedule", "Schedules fire.", _armed),
-    Patch(_SCHEDULER, "update_schedule", "Schedules stay as made here.", refusal("update schedules")),
-)
+refused(_BUS, "put_events", "Only services put events here.", what="take events of yours (PutEvents)")
+refused(_SCHEDULER, "update_schedule", "Schedules stay as made here.", what="update schedules")

@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import threading
-import time as real_time
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -22,95 +21,77 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
-from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.awslambda.models import LambdaFunction
 from moto.core.exceptions import JsonRESTError
 from moto.logs.models import logs_backends
 
-from .patches import Patch, refusal
-
-if TYPE_CHECKING:
-    from .cloud import LocalCloud
+from .patches import Cloud, patched, refused
 
 SYNC_LIMIT, ASYNC_LIMIT, STATES_LIMIT = 6 * 1024 * 1024, 1024 * 1024, 256 * 1024
-ASYNC_RETRIES = (60.0, 120.0)
-ASYNC_LATENCY = 0.05
+ASYNC_DELAYS = (0.05, 60.0, 120.0)
+_LAMBDA, _API = "moto.awslambda.models", "moto.awslambda.responses.LambdaResponse"
+_output = io.StringIO()  # what functions print: loggers made in one call keep it for the next
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One call of a function: when (virtual), which, on whose behalf, how it ended, how many real seconds it took."""
+    """One call of a function: when (virtual), which, on whose behalf, and the type of its error if it failed."""
 
     at: datetime
     function: str
     invoker: str
     error: str | None
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the function returned."""
-        return self.error is None
 
 
 class Lambdas:
-    """The functions of one cloud."""
+    """The functions of one cloud, by name or ARN; Lambda's ResourceNotFoundException when there is none."""
 
-    def __init__(self, cloud: LocalCloud) -> None:
+    def __init__(self, cloud: Cloud) -> None:
         self._cloud, self.invocations, self._lock = cloud, list[Invocation](), threading.RLock()
         self._handlers: dict[str, Callable[[Any, Any], Any]] = {}
 
-    def find(self, name_or_arn: str) -> LambdaFunction:
-        """The function behind a name or ARN; Lambda's ResourceNotFoundException when there is none."""
-        return lambda_backends[self._cloud.account][self._cloud.region].get_function(name_or_arn)
-
-    def invoke(
-        self, function: LambdaFunction, event: Any, *, invoker: str | None = None
-    ) -> tuple[str, str | None, str]:
+    def invoke(self, name: str, event: Any, *, invoker: str = "direct") -> tuple[str, str | None, str]:
         """The response payload, the error's type (None when it returned) and the log of one synchronous call."""
+        function, at = self._cloud.lambda_backend.get_function(name), self._cloud.clock.now()
         body = _limited(event, STATES_LIMIT if invoker == "states" else SYNC_LIMIT)
-        started, at = real_time.perf_counter(), self._cloud.clock.now()
         payload, error, log = self._cloud.runner(function, body)
-        seconds = real_time.perf_counter() - started
-        self.invocations.append(Invocation(at, function.function_name, invoker or _invoker(event), error, seconds))
-        self._keep(function, log, {"Invocations": 1.0, "Errors": float(error is not None), "Duration": seconds * 1e3})
+        self.invocations.append(Invocation(at, function.function_name, invoker, error))
+        self._keep(function, log, {"Invocations": 1.0, "Errors": float(error is not None)})
         return payload, error, log
 
-    def start(self, function: LambdaFunction, event: Any, *, invoker: str | None = None) -> None:
+    def start(self, name: str, event: Any, *, invoker: str = "direct", attempt: int = 0) -> None:
         """Invoke asynchronously: two more attempts after one and two minutes, then the failure destination."""
-        body, clock = _limited(event, ASYNC_LIMIT), self._cloud.clock
+        function, clock = self._cloud.lambda_backend.get_function(name), self._cloud.clock
         config = function.event_invoke_config[0].config if function.event_invoke_config else {}
-        delays = ASYNC_RETRIES[: int(config.get("MaximumRetryAttempts", len(ASYNC_RETRIES)))]
         target = config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+        _limited(event, ASYNC_LIMIT)
 
-        def attempt(number: int) -> None:
-            payload, error, _ = self.invoke(function, json.loads(body), invoker=invoker)
-            if error is not None and number < len(delays):
-                after(delays[number], number + 1)
+        def run() -> None:
+            payload, error, _ = self.invoke(name, event, invoker=invoker)
+            if error is not None and attempt < config.get("MaximumRetryAttempts", len(ASYNC_DELAYS) - 1):
+                self.start(name, event, invoker=invoker, attempt=attempt + 1)
             elif error is not None and target:
-                told = {"version": "1.0", "timestamp": clock.now().isoformat(), "requestPayload": json.loads(body)}
+                told = {"version": "1.0", "timestamp": clock.now().isoformat(), "requestPayload": event}
                 told |= {"requestContext": {"condition": "RetriesExhausted"}, "responsePayload": json.loads(payload)}
-                self._cloud.events.send(target, told)
+                self._cloud.events.send(target, told, invoker="lambda")
 
-        def after(delay: float, number: int) -> None:
-            name = "asynchronous invoke"
-            clock.call_later(delay, lambda: clock.spawn(lambda: attempt(number), name=name), name=name)
-
-        after(ASYNC_LATENCY, 0)
+        clock.call_later(ASYNC_DELAYS[attempt], lambda: clock.spawn(run, name=name), name="asynchronous invoke")
 
     def run_in_process(self, function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
         """Payload, error type and log of calling the handler right here."""
         with self._lock, redirect_stdout(_output), redirect_stderr(_output):
-            outer, _output.sink = _output.sink, io.StringIO()
+            before = _output.tell()
             try:
                 payload, error = json.dumps(self._handler(function)(json.loads(body), _context(function))), None
             except Exception as raised:  # noqa: BLE001 - as the runtime does: it is the function's answer
                 error, trace = type(raised).__name__, traceback.format_tb(raised.__traceback__)
                 payload = json.dumps({"errorMessage": str(raised), "errorType": error, "stackTrace": trace})
                 print(f"[ERROR] {error}: {raised}\n{traceback.format_exc()}")
-            log, _output.sink = _output.sink.getvalue(), outer
+            log = _output.getvalue()[before:]
+            _output.truncate(_output.seek(before))
         return payload, error, log
 
     def _keep(self, function: LambdaFunction, log: str, counted: dict[str, float]) -> None:
@@ -149,17 +130,6 @@ def _limited(event: Any, limit: int) -> str:
     return body
 
 
-def _invoker(event: Any) -> str:
-    """Who called, read off the event: a queue, an event source, the labeling service, or `direct`."""
-    event = event if isinstance(event, dict) else {}
-    first = next(iter(event.get("Records", [])), None)
-    if isinstance(first, dict) and "eventSourceARN" in first:
-        return "sqs:" + first["eventSourceARN"].rsplit(":", 1)[-1]
-    if isinstance(first, dict) and "EventSource" in first:
-        return str(first["EventSource"]).rsplit(":", 1)[-1]
-    return str(event.get("source", "groundtruth" if "labelingJobArn" in event else "direct"))
-
-
 def environment_of(function: LambdaFunction) -> dict[str, str]:
     """The environment Lambda gives a function."""
     about = {"FUNCTION_NAME": function.function_name, "LOG_GROUP_NAME": function.logs_group_name}
@@ -167,18 +137,6 @@ def environment_of(function: LambdaFunction) -> dict[str, str]:
     given = {key: str(value) for key, value in (function.environment_vars or {}).items()}
     region = {"AWS_REGION": function.region, "AWS_DEFAULT_REGION": function.region}
     return {**{f"AWS_LAMBDA_{name}": value for name, value in about.items()}, **region, **given}
-
-
-class _Output(io.TextIOBase):
-    """What the running call prints; loggers made in one call keep it for the next."""
-
-    sink = io.StringIO()
-
-    def write(self, text: str) -> int:
-        return self.sink.write(text)
-
-
-_output = _Output()
 
 
 def _context(function: LambdaFunction) -> SimpleNamespace:
@@ -190,38 +148,21 @@ def _context(function: LambdaFunction) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def _invoke(_: Any, cloud: LocalCloud) -> Any:
-    def invoke(self: LambdaFunction, body: Any, headers: Any, response_headers: dict[str, str]) -> bytes:
-        event = json.loads(body) if body else {}
-        if headers.get("x-amz-invocation-type", "RequestResponse") == "Event":
-            cloud.lambdas.start(self, event)
-            return b""
-        payload, error, log = cloud.lambdas.invoke(self, event)
-        response_headers |= {"x-amz-function-error": "Unhandled"} if error else {}
-        response_headers["x-amz-log-result"] = base64.b64encode(log.encode()[-4096:]).decode()
-        return payload.encode()
-
-    return invoke
+@patched(f"{_LAMBDA}.LambdaFunction", "invoke", "A function runs its code; `Event` queues the call, twice retried.")
+def _invoke(cloud: Cloud, _: Any, self: LambdaFunction, body: Any, asked: Any, answered: dict[str, str]) -> bytes:
+    event = json.loads(body) if body else {}
+    if asked.get("x-amz-invocation-type", "RequestResponse") == "Event":
+        cloud.lambdas.start(self.function_arn, event)
+        return b""
+    payload, error, log = cloud.lambdas.invoke(self.function_arn, event)
+    answered |= {"x-amz-function-error": "Unhandled"} if error else {}
+    answered["x-amz-log-result"] = base64.b64encode(log.encode()[-4096:]).decode()
+    return payload.encode()
 
 
-def _sns(_: Any, cloud: LocalCloud) -> Any:
-    def send(self: Any, function_name: str, message: str, subject: str | None = None, qualifier: Any = None) -> None:
-        record = {"EventSource": "aws:sns", "Sns": {"Subject": subject, "Message": message}}
-        cloud.lambdas.start(self.get_function(function_name), {"Records": [record]})
-
-    return send
-
-
-_MODELS, _API = "moto.awslambda.models", "moto.awslambda.responses.LambdaResponse"
-PATCHES = (
-    Patch(
-        f"{_MODELS}.LambdaFunction",
-        "invoke",
-        "A function runs its code; `Event` queues the call, twice retried.",
-        _invoke,
-    ),
-    Patch(f"{_MODELS}.LambdaBackend", "send_sns_message", "SNS invokes asynchronously.", _sns),
-    Patch(_API, "publish_version", "Versions are immutable copies.", refusal("publish versions of functions")),
-    Patch(_API, "create_alias", "An alias names a version.", refusal("make aliases of functions")),
-    Patch(_API, "put_function_concurrency", "Reserved concurrency throttles.", refusal("reserve concurrency")),
+refused(
+    f"{_LAMBDA}.LambdaBackend", "send_sns_message", "A topic invokes asynchronously.", what="let topics call functions"
 )
+refused(_API, "publish_version", "Versions are immutable copies.", what="publish versions of functions")
+refused(_API, "create_alias", "An alias names a version.", what="make aliases of functions")
+refused(_API, "put_function_concurrency", "Reserved concurrency throttles.", what="reserve concurrency")

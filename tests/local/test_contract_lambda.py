@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.local.test_contract_events import bodies
 from winnow_local.cloud import LocalCloud
+from winnow_local.cloudwatch import Watch
 
 
 def dead(cloud: LocalCloud) -> str:
@@ -79,14 +80,14 @@ def test_what_lambda_has_beyond_the_template_is_refused(
         getattr(fixture_cloud.client("lambda"), action)(FunctionName="fix-echo", **given)
 
 
-def test_a_topic_invokes_its_function_asynchronously(fixture_cloud: LocalCloud) -> None:
-    topic = fixture_cloud.client("sns").list_topics()["Topics"][0]["TopicArn"]
+def test_a_topic_that_calls_a_function_is_refused(fixture_cloud: LocalCloud) -> None:
+    sns = fixture_cloud.client("sns")
+    topic = sns.create_topic(Name="calls")["TopicArn"]
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:fix-echo"
+    sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn)
 
-    fixture_cloud.client("sns").publish(TopicArn=topic, Message="hello")
-    assert fixture_cloud.invocations == []
-    fixture_cloud.run_until_idle()
-
-    assert [(call.function, call.invoker) for call in fixture_cloud.invocations] == [("fix-echo", "sns")]
+    with pytest.raises(NotImplementedError, match="topics"):
+        sns.publish(TopicArn=topic, Message="hello")
 
 
 def test_output_goes_to_the_log_group_and_embedded_metrics_to_cloudwatch_at_virtual_time(
@@ -99,18 +100,12 @@ def test_output_goes_to_the_log_group_and_embedded_metrics_to_cloudwatch_at_virt
     events = logs.filter_log_events(logGroupName="/aws/lambda/fix-count_object")["events"]
     assert events[0]["message"] == "counting"
     assert events[0]["timestamp"] == fixture_cloud.clock.time() * 1000
-    assert _sum(fixture_cloud, "Fixture", "Counted", {"Stack": "s"}) == 3.0
-    assert _sum(fixture_cloud, "AWS/Lambda", "Invocations", {"FunctionName": "fix-count_object"}) == 1.0
-
-
-def _sum(cloud: LocalCloud, namespace: str, name: str, dims: dict[str, str]) -> float:
-    dimensions = [{"Name": key, "Value": value} for key, value in dims.items()]
-    now = cloud.clock.now()
-    points = cloud.client("cloudwatch").get_metric_statistics(
-        Namespace=namespace, MetricName=name, Dimensions=dimensions, Period=3600, Statistics=["Sum"],
-        StartTime=now - timedelta(hours=1), EndTime=now + timedelta(hours=1),
-    )["Datapoints"]  # fmt: skip
-    return float(sum(point["Sum"] for point in points))
+    hour = fixture_cloud.clock.time() - 3600
+    for key, value in (
+        (("Fixture", "Counted", frozenset({("Stack", "s")})), 3.0),
+        (("AWS/Lambda", "Invocations", frozenset({("FunctionName", "fix-count_object")})), 1.0),
+    ):
+        assert fixture_cloud.cloudwatch.statistic(Watch(key, "Sum", 2 * 3600), hour) == value
 
 
 def test_a_function_reads_its_own_environment_while_it_loads(tmp_path: Path, launch: Any) -> None:

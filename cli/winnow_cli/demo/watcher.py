@@ -91,7 +91,7 @@ class Watcher:
         """How things stand, for a message."""
         open_batches = [f"{item['sk']} is {item['status']}" for item in self.batches if item["status"] != "collected"]
         running = [name for name, status in self._executions.items() if status == "RUNNING"]
-        failures = [f"{call.function}: {call.error}" for call in self._cloud.invocations if not call.ok]
+        failures = [f"{call.function}: {call.error}" for call in self._cloud.invocations if call.error]
         said = [
             f"{self.rounds_ended} rounds ended", f"open batches: {', '.join(open_batches) or 'none'}",
             f"running: {', '.join(running) or 'none'}", f"failed calls: {'; '.join(sorted(set(failures))[:5]) or 'none'}",
