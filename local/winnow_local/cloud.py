@@ -76,6 +76,7 @@ class LocalCloud:
             enter(mock_aws())
             enter(patch.dict(os.environ, here))
             mock_random.seed(self._seed)
+            self.lambda_backend = lambda_backends[self.account][self.region]
             enter(patches.applied(self))
             enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
             opening.callback(self.clock.close)
@@ -93,7 +94,7 @@ class LocalCloud:
 
                 self.runner = enter(workers(self))
             self.outputs = deploy(self, self._template, stack=self.stack, parameters=self._parameters)
-            functions = lambda_backends[self.account][self.region].list_functions()
+            functions = self.lambda_backend.list_functions()
             if shared := [set(invoke.environment_of(function).items()) for function in functions]:
                 enter(patch.dict(os.environ, dict(set.intersection(*shared))))
             self._open = opening.pop_all()
