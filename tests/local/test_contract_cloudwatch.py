@@ -18,7 +18,7 @@ ALARM = {
 
 def put(cloud: LocalCloud, *values: float, name: str = "M", **dims: str) -> None:
     for value in values:
-        cloud.put_metric("N", name, value, dims)
+        cloud.cloudwatch.record("N", name, dims, value)
 
 
 def alarm(cloud: LocalCloud, name: str = "a", **more: Any) -> None:
