@@ -48,7 +48,7 @@ class LocalCloud:
     """One account with one stack in it.
 
     `workers` runs functions in process or under awslambdaric; `layers` are the folders functions import from, the
-    template's `layers/core` by default. With `speed` time runs by itself, that many times as fast as outside.
+    template's `layers/core` by default.
     """
 
     account = "123456789012"
@@ -61,12 +61,11 @@ class LocalCloud:
         self, template: Path, *, stack: str = "winnow", parameters: dict[str, str] | None = None,
         region: str = "us-east-1", workers: Literal["inprocess", "awslambdaric"] = "inprocess",
         start: datetime = datetime(2026, 3, 2, 8, tzinfo=UTC), seed: int = 0, layers: Iterable[Path] | None = None,
-        speed: float | None = None,
     ) -> None:  # fmt: skip
         self._template, self._parameters = Path(template).absolute(), parameters or {}
         self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
         self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
-        self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)
+        self.clock = VirtualClock(start)
         self.faults = Faults()
         self.gateway = Gateway(self.faults, region=region)
         self.cloudwatch, self.queues = CloudWatch(self), Queues(self)
@@ -126,7 +125,7 @@ class LocalCloud:
         return self.clock.run(until=self.clock.time() + limit_days * 86400, condition=condition)
 
     def _start(self) -> None:
-        from . import sagemaker, stepfunctions
+        from . import sagemaker
 
         enter = self._open.enter_context
         enter(shortcuts.taken(self))
@@ -136,7 +135,6 @@ class LocalCloud:
         mock_random.seed(self._seed)
         self.lambda_backend = lambda_backends[self.account][self.region]
         enter(patches.applied(self))
-        self._open.callback(self.clock.close)
         self._open.callback(strict.enable, False)
         strict.enable(True)
         self._session = boto3.Session(region_name=self.region)
@@ -146,7 +144,6 @@ class LocalCloud:
                 getattr(value, "cache_clear", int)()  # what an earlier cloud's environment and clients were wired to
         enter(patch.object(importlib.import_module("winnow.aws.clock"), "_time", self.clock.time))  # the product's seam
         sagemaker.install(self)
-        stepfunctions.install(self)
         self._open.callback(self.endpoints.close)
         self._open.callback(self.training.close)
         if self._workers == "awslambdaric":

@@ -23,8 +23,12 @@ from typing import Any
 Answered = tuple[int, str, bytes]
 
 
+class DeploymentError(Exception):
+    """Why a container, or what is to be deployed in it, cannot go into service."""
+
+
 class Container:
-    """One running container; RuntimeError when it does not come up. Safe to use from many threads."""
+    """One running container; DeploymentError when it does not come up. Safe to use from many threads."""
 
     def __init__(self, model_archive: bytes, environment: dict[str, str]) -> None:
         self._lock, self._folder = threading.Lock(), tempfile.TemporaryDirectory()
@@ -39,7 +43,7 @@ class Container:
         status, _, said = self.invoke(None)
         if status != 200:
             self.close()
-            raise RuntimeError(said.decode())
+            raise DeploymentError(f"The primary container did not pass the ping health check. {said.decode()}")
 
     def invoke(self, *request: bytes | str | None) -> Answered:
         """The container's answer to (body, content type, accept), or to a ping; a dead container answers 500."""

@@ -41,7 +41,7 @@ class Training(Service):
         only(p["AlgorithmSpecification"], "TrainingImage TrainingInputMode")
         made = self.keep("TrainingJob", p, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
         job = self.find("TrainingJob", p)
-        self.clock.spawn(lambda: self._run(job), name="training", apart=True)
+        self.clock.spawn(lambda: self._run(job), name="training")
         return made
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from winnow_local import endpoints, patches, sagemaker, stepfunctions
+from winnow_local import patches, sagemaker
 from winnow_local.clock import VirtualClock
 
 Event = dict[str, Any]
@@ -63,7 +63,7 @@ class SmallCloud:
     def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
         self._subscribers.append((detail_type, callback))
 
-    def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str], unit: str) -> None:
+    def put_metric(self, namespace: str, name: str, value: float, dims: dict[str, str]) -> None:
         self.metrics.append((namespace, name, value, dims))
 
     def told(self, detail_type: str, key: str) -> list[Any]:
@@ -83,11 +83,11 @@ class SmallCloud:
 @contextmanager
 def small_cloud() -> Iterator[SmallCloud]:
     """A fresh cloud with the SageMaker half's patches in force and a bucket called data."""
-    rows = [row for module in (sagemaker, endpoints, stepfunctions) for row in module.PATCHES]
+    half = ("moto.sagemaker", "moto.stepfunctions", "moto.core.utils")
+    rows = [row for row in patches.table() if row.owner.startswith(half)]
     with mock_aws():
         cloud = SmallCloud()
         sagemaker.install(cloud)  # type: ignore[arg-type]
-        stepfunctions.install(cloud)  # type: ignore[arg-type]
         with patches.applied(cloud, rows):  # type: ignore[arg-type]
             cloud.client("s3").create_bucket(Bucket="data")
             try:
@@ -95,4 +95,3 @@ def small_cloud() -> Iterator[SmallCloud]:
             finally:
                 cloud.endpoints.close()  # type: ignore[attr-defined]
                 cloud.training.close()  # type: ignore[attr-defined]
-                cloud.clock.close()
