@@ -4,24 +4,30 @@ While a deployment bakes, its alarms are evaluated every virtual minute; one in 
 endpoint is InService again with the *old* config and a FailureReason. Rules: aws-contracts 1.11 and 3.1 to 3.6.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
+import io
 import itertools
 import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
 import time as real_time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from multiprocessing import Pipe
 from typing import Any, ClassVar
 
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
+from . import serving
 from .patches import Cloud, patched
 from .sagemaker import Request, Service, only, refuse
-from .serving import Container, DeploymentError
 
 PROVISIONING_SECONDS, ROLLBACK_SECONDS = 240.0, 120.0
 ALARM_PERIOD_SECONDS, CAPTURE_FLUSH_SECONDS = 60.0, 300.0
@@ -31,23 +37,36 @@ class InvokeError(ServiceException):
     """No model answered."""
 
 
-class Fleet(Container):
-    """The instances of one endpoint config, of its one variant."""
+class Fleet:
+    """The instances of one endpoint config, of its one variant: a container in a process. Safe to use from many threads."""
 
     def __init__(self, config: Request, model_archive: bytes, environment: dict[str, str]) -> None:
-        super().__init__(model_archive, environment)
         self.name, self.capture = config["EndpointConfigName"], config.get("DataCaptureConfig", {})
         self.variant = config["ProductionVariants"][0]["VariantName"]
+        self._lock, self._folder = threading.Lock(), tempfile.TemporaryDirectory()
+        model, (self._pipe, inside) = self._folder.name, Pipe()
+        with tarfile.open(fileobj=io.BytesIO(model_archive)) as tar:
+            tar.extractall(model, filter="data")
+        own = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": f"{model}/code", "OMP_NUM_THREADS": "1"}
+        with inside:
+            command = [sys.executable, "-P", serving.__file__, model, str(inside.fileno())]
+            self._process = subprocess.Popen(command, env=own | environment, pass_fds=[inside.fileno()], cwd=model)
 
+    def invoke(self, *request: bytes | str) -> tuple[int, str, bytes]:
+        """Status, content type and body for (body, content type, accept), or for a ping; a dead container answers 500."""
+        with self._lock:
+            try:
+                self._pipe.send(request)
+                return self._pipe.recv()
+            except (EOFError, OSError):
+                return 500, "text/plain", b"the container has died"
 
-@dataclass
-class Endpoint:
-    """What Describe shows, the fleet in service (blue), the one that comes (green) and green's share of the traffic."""
-
-    shown: Request
-    blue: Fleet | None = None
-    green: Fleet | None = None
-    share: float = 0.0
+    def close(self) -> None:
+        """End the process and drop its files."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+        self._folder.cleanup()
 
 
 class Endpoints(Service):
@@ -55,12 +74,14 @@ class Endpoints(Service):
     container sees of a request body, `(body, content_type) -> body`: a preprocessing fault for a drill."""
 
     plain: ClassVar = {"list_models": "Model Models", "list_endpoint_configs": "EndpointConfig EndpointConfigs",
-                       "list_endpoints": "Endpoint Endpoints"}  # fmt: skip
+                       "list_endpoints": "Endpoint Endpoints", "describe_endpoint": "Endpoint"}  # fmt: skip
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
         self.skew: dict[str, Callable[[bytes, str], bytes]] = {}
-        self._endpoints, self._calls, self._files = dict[str, Endpoint](), itertools.count(1), itertools.count(1)
+        self._routes: dict[str, list[tuple[float, Fleet]]] = {}
+        """Of each endpoint: the first fleet takes its share of the requests, the next one the rest."""
+        self._calls, self._files = itertools.count(1), itertools.count(1)
         self._captured = defaultdict[str, list[str]](list)
 
     def create_model(self, p: Request) -> Request:
@@ -80,8 +101,7 @@ class Endpoints(Service):
 
     def create_endpoint(self, p: Request) -> Request:
         config, made = self.find("EndpointConfig", p), self.keep("Endpoint", p, EndpointStatus="Creating")
-        endpoint = self._endpoints[p["EndpointName"]] = Endpoint(self.find("Endpoint", p))
-        self.clock.start(self._deploy(endpoint, config, {}), name="deployment")
+        self.clock.start(self._deploy(self.find("Endpoint", p), config, {}), name="deployment")
         return made
 
     def update_endpoint(self, p: Request) -> Request:
@@ -94,27 +114,20 @@ class Endpoints(Service):
             refuse(not 1 <= routing["CanarySize"]["Value"] <= 50, "CanarySize must be 1 to 50 percent")
         refuse(shown["EndpointStatus"] != "InService", "Cannot update in-progress endpoint")
         shown.pop("FailureReason", None)
-        self._show(shown, "Updating")
-        self.clock.start(self._deploy(self._endpoints[p["EndpointName"]], config, how), name="deployment")
+        shown.update(EndpointStatus="Updating", LastModifiedTime=self.clock.now())
+        self.clock.start(self._deploy(shown, config, how), name="deployment")
         return {"EndpointArn": shown["EndpointArn"]}
 
-    def describe_endpoint(self, p: Request) -> Request:
-        shown, green = self.find("Endpoint", p), self._endpoints[p["EndpointName"]].green
-        return {**shown, "PendingDeploymentSummary": {"EndpointConfigName": green.name}} if green else shown
-
     def close(self) -> None:
-        """Stop every container."""
-        for one in self._endpoints.values():
-            for fleet in filter(None, (one.blue, one.green)):
-                fleet.close()
+        for _, fleet in itertools.chain(*self._routes.values()):
+            fleet.close()
 
     def invoke_endpoint(self, p: Request) -> Request:
         name, kind, body = p["EndpointName"], p.get("ContentType", "application/octet-stream"), p.get("Body", b"")
-        endpoint = self._endpoints.get(name)
-        if endpoint is None or endpoint.blue is None:
+        request, started = f"{name}-{next(self._calls)}", real_time.perf_counter()
+        fleet = next((fleet for share, fleet in self._routes.get(name, ()) if _uniform(request) < share), None)
+        if fleet is None:
             raise InvokeError("ValidationError", f"Endpoint {name} of account {self.cloud.account} not found.")
-        request, green, started = f"{name}-{next(self._calls)}", endpoint.green, real_time.perf_counter()
-        fleet = green if green and _uniform(request) < endpoint.share else endpoint.blue
         seen = self.skew[fleet.name](body, kind) if fleet.name in self.skew else body
         status, answered, answer = fleet.invoke(seen, kind, "application/json")
         self._measure(name, fleet, status, (real_time.perf_counter() - started) * 1e6)
@@ -128,48 +141,45 @@ class Endpoints(Service):
             self._capture(name, fleet, about, Input=(body, kind), Output=(answer, answered))
         return {"Body": answer, "ContentType": answered, "InvokedProductionVariant": fleet.variant}
 
-    def _deploy(self, endpoint: Endpoint, config: Request, how: Request) -> Iterator[float]:
+    def _deploy(self, shown: Request, config: Request, how: Request) -> Iterator[float]:
         """Provision the new fleet, shift the canary and then everything, bake both, retire the old fleet; or go back."""
+        name, policy = shown["EndpointName"], how.get("BlueGreenUpdatePolicy", {})
         alarms = [alarm["AlarmName"] for alarm in how.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
+        routing, old = policy.get("TrafficRoutingConfiguration"), self._routes.get(name, [])
         model = self.find("Model", config["ProductionVariants"][0])["PrimaryContainer"]
-        shown, retired = endpoint.shown, endpoint.blue
-        try:
-            yield PROVISIONING_SECONDS
-            endpoint.green = Fleet(config, self.get(model["ModelDataUrl"]), model.get("Environment", {}))
-            if policy := how.get("BlueGreenUpdatePolicy"):
-                routing = policy["TrafficRoutingConfiguration"]
-                for endpoint.share in (routing["CanarySize"]["Value"] / 100, 1.0):
-                    yield from self._bake(alarms, routing["WaitIntervalInSeconds"])
-                yield policy.get("TerminationWaitInSeconds", 0)
-            endpoint.blue, endpoint.green, shown["EndpointConfigName"] = (
-                endpoint.green,
-                None,
-                config["EndpointConfigName"],
-            )
-        except DeploymentError as why:
-            retired, endpoint.green, shown["FailureReason"] = endpoint.green, None, str(why)[:1024]
-            if endpoint.blue:
-                self._show(shown, "RollingBack")
+        yield PROVISIONING_SECONDS
+        new = Fleet(config, self.get(model["ModelDataUrl"]), model.get("Environment", {}))
+        shown["PendingDeploymentSummary"] = {"EndpointConfigName": config["EndpointConfigName"]}
+        why = "" if new.invoke()[0] == 200 else "The primary container did not pass the ping health check."
+        for share in (routing["CanarySize"]["Value"] / 100, 1.0) if routing and not why else ():
+            self._routes[name] = [(share, new), *old]
+            if why := (yield from self._bake(alarms, routing["WaitIntervalInSeconds"])):
+                break
+        if not why:
+            yield policy.get("TerminationWaitInSeconds", 0)
+        self._routes[name] = old if why else [(1.0, new)]
+        del shown["PendingDeploymentSummary"]
+        if why:
+            new.close()
+            shown["FailureReason"] = why[:1024]
+            if old:
+                shown.update(EndpointStatus="RollingBack", LastModifiedTime=self.clock.now())
                 yield ROLLBACK_SECONDS
-        endpoint.share = 0.0
-        if retired:
-            retired.close()
-        self._show(shown, "InService" if endpoint.blue else "Failed")
+        else:
+            shown["EndpointConfigName"] = config["EndpointConfigName"]
+            for _, fleet in old:
+                fleet.close()
+        shown.update(EndpointStatus="InService" if self._routes[name] else "Failed", LastModifiedTime=self.clock.now())
 
-    def _show(self, shown: Request, status: str) -> None:
-        shown.update(EndpointStatus=status, LastModifiedTime=self.clock.now())
-
-    def _bake(self, alarms: list[str], seconds: float) -> Iterator[float]:
-        """Let time pass; DeploymentError when one of the alarms is in ALARM at the start or after any minute."""
-        end, kinds = self.clock.time() + seconds, ("MetricAlarm", "CompositeAlarm")
+    def _bake(self, names: list[str], seconds: float) -> Generator[float, None, str]:
+        """Let time pass; gives why it went wrong when an alarm is in ALARM, at the start or after any minute."""
+        end, alarms = self.clock.time() + seconds, cloudwatch_backends[self.cloud.account][self.cloud.region].alarms
         while True:
-            self.cloud.cloudwatch.evaluate(alarms)
-            found = self.cloud.client("cloudwatch").describe_alarms(AlarmNames=alarms, AlarmTypes=kinds)
-            rows = [alarm for kind in kinds for alarm in found.get(f"{kind}s", [])]
-            if ringing := sorted(alarm["AlarmName"] for alarm in rows if alarm["StateValue"] == "ALARM"):
-                raise DeploymentError(f"Endpoint deployment was rolled back: {', '.join(ringing)} in ALARM state")
+            self.cloud.cloudwatch.evaluate(names)
+            if ringing := [name for name in names if alarms[name].state_value == "ALARM"]:
+                return f"Endpoint deployment was rolled back: {', '.join(ringing)} in ALARM state"
             if self.clock.time() >= end:
-                return
+                return ""
             yield min(ALARM_PERIOD_SECONDS, end - self.clock.time())
 
     def _measure(self, name: str, fleet: Fleet, status: int, microseconds: float) -> None:
@@ -183,17 +193,19 @@ class Endpoints(Service):
         """Keep what was asked and answered until it is flushed; what the config calls JSON stays readable."""
         data, plain = {}, fleet.capture["CaptureContentTypeHeader"]["JsonContentTypes"]
         for side, (body, kind) in sides.items():
-            text, encoding = (body.decode(), "JSON") if kind in plain else (base64.b64encode(body).decode(), "BASE64")
-            seen = {"observedContentType": kind, "mode": side.upper(), "data": text, "encoding": encoding}
-            data[f"endpoint{side}"] = seen
+            text, form = (body.decode(), "JSON") if kind in plain else (base64.b64encode(body).decode(), "BASE64")
+            data[f"endpoint{side}"] = {
+                "observedContentType": kind,
+                "mode": side.upper(),
+                "data": text,
+                "encoding": form,
+            }
         line = json.dumps({"captureData": data, "eventMetadata": about, "eventVersion": "0"})
-        folder = (
-            f"{fleet.capture['DestinationS3Uri'].rstrip('/')}/{name}/{fleet.variant}/{self.clock.now():%Y/%m/%d/%H}"
-        )
+        folder = f"{name}/{fleet.variant}/{self.clock.now():%Y/%m/%d/%H}"
         with self.cloud.gateway.lock:
             if not self._captured:
                 self.clock.call_later(CAPTURE_FLUSH_SECONDS, self._flush, name="data capture")
-            self._captured[folder].append(line)
+            self._captured[f"{fleet.capture['DestinationS3Uri'].rstrip('/')}/{folder}"].append(line)
 
     def _flush(self) -> None:
         """Write the captured requests to S3, one file an hour's folder."""
@@ -209,11 +221,7 @@ def _uniform(text: str) -> float:
 
 
 _RUNTIME = "moto.sagemakerruntime.responses.SageMakerRuntimeResponse"
-
-
-@patched(_RUNTIME, "use_raw_body", "A request's body reaches the container byte for byte.", value=True)
-def _raw(*_: Any) -> bool:
-    return True
+patched(_RUNTIME, "use_raw_body", "A body reaches the container byte for byte.", value=True)(lambda *_: True)
 
 
 @patched(_RUNTIME, "invoke_endpoint", "An endpoint answers with what its model says.")
