@@ -42,7 +42,7 @@ class LocalCloud:
     """One account with one stack in it.
 
     `workers` runs functions in process or under awslambdaric; `layers` are the folders functions import from, the
-    template's `layers/core` by default. With `speed` time runs by itself, that many times as fast as outside.
+    template's `layers/core` by default.
     """
 
     account = "123456789012"
@@ -52,12 +52,11 @@ class LocalCloud:
         self, template: Path, *, stack: str = "winnow", parameters: dict[str, str] | None = None,
         region: str = "us-east-1", workers: Literal["inprocess", "awslambdaric"] = "inprocess",
         start: datetime = datetime(2026, 3, 2, 8, tzinfo=UTC), seed: int = 0, layers: Iterable[Path] | None = None,
-        speed: float | None = None,
     ) -> None:  # fmt: skip
         self._template, self._parameters = Path(template).absolute(), parameters or {}
         self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
         self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
-        self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)
+        self.clock = VirtualClock(start)
         self.faults = Faults()
         self.gateway = Gateway(self.faults, region=region)
         self.cloudwatch, self.events = CloudWatch(self), Events(self, seed=seed)
@@ -79,7 +78,6 @@ class LocalCloud:
             self.lambda_backend = lambda_backends[self.account][self.region]
             enter(patches.applied(self))
             enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
-            opening.callback(self.clock.close)
             opening.callback(self.endpoints.close)
             opening.callback(strict.enable, False)
             strict.enable(True)
@@ -88,7 +86,6 @@ class LocalCloud:
                 for value in vars(module).values() if name.startswith("winnow.aws") else ():
                     getattr(value, "cache_clear", int)()  # it is wired to an earlier cloud's environment and clients
             enter(patch("winnow.aws.clock._time", self.clock.time))  # the product's seam
-            stepfunctions.install(self)
             if self._workers == "awslambdaric":
                 from .workers import workers
 

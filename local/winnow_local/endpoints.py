@@ -4,53 +4,69 @@ While a deployment bakes, its alarms are evaluated every virtual minute; one in 
 endpoint is InService again with the *old* config and a FailureReason. Rules: aws-contracts 1.11 and 3.1 to 3.6.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
+import io
+import itertools
 import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
 import time as real_time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from multiprocessing import Pipe
 from typing import Any, ClassVar
 
-from .patches import Patch
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult
+
+from . import serving
+from .patches import Cloud, patched
 from .sagemaker import Request, Service, only, refuse
-from .serving import Container
 
 PROVISIONING_SECONDS, ROLLBACK_SECONDS = 240.0, 120.0
 ALARM_PERIOD_SECONDS, CAPTURE_FLUSH_SECONDS = 60.0, 300.0
-Reply = tuple[int, dict[str, str], bytes]
 
 
-class RolledBackError(Exception):
-    """Why the deployment under way has to go back."""
+class InvokeError(ServiceException):
+    """No model answered."""
 
 
-class Fleet(Container):
-    """The instances of one endpoint config, of its one variant."""
+class Fleet:
+    """The instances of one endpoint config, of its one variant: a container in a process. Safe to use from many threads."""
 
     def __init__(self, config: Request, model_archive: bytes, environment: dict[str, str]) -> None:
-        super().__init__(model_archive, environment)
         self.name, self.capture = config["EndpointConfigName"], config.get("DataCaptureConfig", {})
         self.variant = config["ProductionVariants"][0]["VariantName"]
+        self._lock, self._folder = threading.Lock(), tempfile.TemporaryDirectory()
+        model, (self._pipe, inside) = self._folder.name, Pipe()
+        with tarfile.open(fileobj=io.BytesIO(model_archive)) as tar:
+            tar.extractall(model, filter="data")
+        own = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": f"{model}/code", "OMP_NUM_THREADS": "1"}
+        with inside:
+            command = [sys.executable, "-P", serving.__file__, model, str(inside.fileno())]
+            self._process = subprocess.Popen(command, env=own | environment, pass_fds=[inside.fileno()], cwd=model)
 
+    def invoke(self, *request: bytes | str) -> tuple[int, str, bytes]:
+        """Status, content type and body for (body, content type, accept), or for a ping; a dead container answers 500."""
+        with self._lock:
+            try:
+                self._pipe.send(request)
+                return self._pipe.recv()
+            except (EOFError, OSError):
+                return 500, "text/plain", b"the container has died"
 
-@dataclass
-class Endpoint:
-    """What Describe shows, the fleet in service (blue), the one that comes (green) and green's share of the traffic."""
-
-    shown: Request
-    blue: Fleet | None = None
-    green: Fleet | None = None
-    share: float = 0.0
-    calls: int = 0
-
-    @property
-    def fleets(self) -> list[Fleet]:
-        """Those that are up."""
-        return [fleet for fleet in (self.blue, self.green) if fleet]
+    def close(self) -> None:
+        """End the process and drop its files."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+        self._folder.cleanup()
 
 
 class Endpoints(Service):
@@ -58,12 +74,15 @@ class Endpoints(Service):
     container sees of a request body, `(body, content_type) -> body`: a preprocessing fault for a drill."""
 
     plain: ClassVar = {"list_models": "Model Models", "list_endpoint_configs": "EndpointConfig EndpointConfigs",
-                       "list_endpoints": "Endpoint Endpoints"}  # fmt: skip
+                       "list_endpoints": "Endpoint Endpoints", "describe_endpoint": "Endpoint"}  # fmt: skip
 
-    def __init__(self, cloud: Any) -> None:
+    def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
         self.skew: dict[str, Callable[[bytes, str], bytes]] = {}
-        self._endpoints, self._captured, self._files = dict[str, Endpoint](), defaultdict[str, list[str]](list), 0
+        self._routes: dict[str, list[tuple[float, Fleet]]] = {}
+        """Of each endpoint: the first fleet takes its share of the requests, the next one the rest."""
+        self._calls, self._files = itertools.count(1), itertools.count(1)
+        self._captured = defaultdict[str, list[str]](list)
 
     def create_model(self, p: Request) -> Request:
         self.get(p["PrimaryContainer"]["ModelDataUrl"])
@@ -78,19 +97,15 @@ class Endpoints(Service):
         return self.keep("EndpointConfig", p)
 
     def delete_endpoint_config(self, p: Request) -> Request:
-        used = {fleet.name for endpoint in self._endpoints.values() for fleet in endpoint.fleets}
-        refuse(p["EndpointConfigName"] in used, f"Cannot delete {p['EndpointConfigName']}: an endpoint uses it")
         return self._kept["EndpointConfig"].pop(p["EndpointConfigName"].lower()) and {}
 
     def create_endpoint(self, p: Request) -> Request:
-        self.find("EndpointConfig", p)
-        made = self.keep("Endpoint", p)
-        self._endpoints[p["EndpointName"]] = Endpoint(self.find("Endpoint", p))
-        return made | self._begin(p, "Creating", {})
+        config, made = self.find("EndpointConfig", p), self.keep("Endpoint", p, EndpointStatus="Creating")
+        self.clock.start(self._deploy(self.find("Endpoint", p), config, {}), name="deployment")
+        return made
 
     def update_endpoint(self, p: Request) -> Request:
-        shown, how = self.find("Endpoint", p), p.get("DeploymentConfig", {})
-        self.find("EndpointConfig", p)
+        shown, config, how = self.find("Endpoint", p), self.find("EndpointConfig", p), p.get("DeploymentConfig", {})
         only(how, "BlueGreenUpdatePolicy AutoRollbackConfiguration")
         if how:
             routing = how["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
@@ -99,147 +114,117 @@ class Endpoints(Service):
             refuse(not 1 <= routing["CanarySize"]["Value"] <= 50, "CanarySize must be 1 to 50 percent")
         refuse(shown["EndpointStatus"] != "InService", "Cannot update in-progress endpoint")
         shown.pop("FailureReason", None)
-        return self._begin(p, "Updating", how)
-
-    def describe_endpoint(self, p: Request) -> Request:
-        shown, green = self.find("Endpoint", p), self._endpoints[p["EndpointName"]].green
-        return {**shown, "PendingDeploymentSummary": {"EndpointConfigName": green.name}} if green else shown
+        shown.update(EndpointStatus="Updating", LastModifiedTime=self.clock.now())
+        self.clock.start(self._deploy(shown, config, how), name="deployment")
+        return {"EndpointArn": shown["EndpointArn"]}
 
     def close(self) -> None:
-        """Stop every container."""
-        for fleet in (fleet for endpoint in self._endpoints.values() for fleet in endpoint.fleets):
+        for _, fleet in itertools.chain(*self._routes.values()):
             fleet.close()
 
-    def invoke(self, name: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """InvokeEndpoint: HTTP status, headers and body. `headers` have lower-case names."""
-        endpoint = self._endpoints.get(name)
-        if endpoint is None or endpoint.blue is None:
-            return _error(
-                400, "ValidationError", {"Message": f"Endpoint {name} of account {self.cloud.account} not found."}
-            )
-        with self.cloud.gateway.lock:
-            endpoint.calls += 1
-            request = f"{name}-{endpoint.calls}"
-            fleet = endpoint.green if endpoint.green and _uniform(request) < endpoint.share else endpoint.blue
-        kind, started = headers.get("content-type", "application/octet-stream"), real_time.perf_counter()
+    def invoke_endpoint(self, p: Request) -> Request:
+        name, kind, body = p["EndpointName"], p.get("ContentType", "application/octet-stream"), p.get("Body", b"")
+        request, started = f"{name}-{next(self._calls)}", real_time.perf_counter()
+        fleet = next((fleet for share, fleet in self._routes.get(name, ()) if _uniform(request) < share), None)
+        if fleet is None:
+            raise InvokeError("ValidationError", f"Endpoint {name} of account {self.cloud.account} not found.")
         seen = self.skew[fleet.name](body, kind) if fleet.name in self.skew else body
         status, answered, answer = fleet.invoke(seen, kind, "application/json")
         self._measure(name, fleet, status, (real_time.perf_counter() - started) * 1e6)
         if status != 200:
-            said = {"OriginalStatusCode": status, "OriginalMessage": answer.decode(errors="replace")}
-            return _error(424, "ModelError", {"Message": f"Received error ({status}) from primary", **said})
+            error = InvokeError("ModelError", f"Received error ({status}) from primary")
+            vars(error).update(OriginalStatusCode=status, OriginalMessage=answer.decode(errors="replace"))
+            raise error
         if _uniform(f"capture {request}") * 100 < fleet.capture.get("InitialSamplingPercentage", 0):
-            inference = headers.get("x-amzn-sagemaker-inference-id")
             about = {"eventId": request, "inferenceTime": f"{self.clock.now():%Y-%m-%dT%H:%M:%SZ}"}
-            about |= {"inferenceId": inference} if inference else {}
+            about |= {"inferenceId": p["InferenceId"]} if "InferenceId" in p else {}
             self._capture(name, fleet, about, Input=(body, kind), Output=(answer, answered))
-        return 200, {"content-type": answered, "x-amzn-invoked-production-variant": fleet.variant}, answer
+        return {"Body": answer, "ContentType": answered, "InvokedProductionVariant": fleet.variant}
 
-    def _begin(self, p: Request, status: str, how: Request) -> Request:
-        endpoint, config = self._endpoints[p["EndpointName"]], self.find("EndpointConfig", p)
-        self._set(endpoint, status)
-        self.clock.spawn(lambda: self._deploy(endpoint, config, how), name="deployment")
-        return {"EndpointArn": endpoint.shown["EndpointArn"]}
-
-    def _set(self, endpoint: Endpoint, status: str) -> None:
-        endpoint.shown.update(EndpointStatus=status, LastModifiedTime=self.clock.now())
-
-    def _deploy(self, endpoint: Endpoint, config: Request, how: Request) -> None:
+    def _deploy(self, shown: Request, config: Request, how: Request) -> Iterator[float]:
         """Provision the new fleet, shift the canary and then everything, bake both, retire the old fleet; or go back."""
+        name, policy = shown["EndpointName"], how.get("BlueGreenUpdatePolicy", {})
         alarms = [alarm["AlarmName"] for alarm in how.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
-        old = endpoint.blue
-        try:
-            self.clock.sleep(PROVISIONING_SECONDS)
-            endpoint.green = self._provision(config)
-            if policy := how.get("BlueGreenUpdatePolicy"):
-                routing = policy["TrafficRoutingConfiguration"]
-                for endpoint.share in (routing["CanarySize"]["Value"] / 100, 1.0):
-                    self._bake(alarms, routing["WaitIntervalInSeconds"])
-                self.clock.sleep(policy.get("TerminationWaitInSeconds", 0))
-            endpoint.blue, retired = endpoint.green, old
-            endpoint.shown["EndpointConfigName"] = config["EndpointConfigName"]
-        except RolledBackError as why:
-            retired, endpoint.shown["FailureReason"] = endpoint.green, str(why)[:1024]
-            if old:
-                self._set(endpoint, "RollingBack")
-        endpoint.green, endpoint.share = None, 0.0
-        self.clock.sleep(ROLLBACK_SECONDS if endpoint.shown["EndpointStatus"] == "RollingBack" else 0.0)
-        if retired:
-            retired.close()
-        self._set(endpoint, "InService" if endpoint.blue else "Failed")
-
-    def _provision(self, config: Request) -> Fleet:
+        routing, old = policy.get("TrafficRoutingConfiguration"), self._routes.get(name, [])
         model = self.find("Model", config["ProductionVariants"][0])["PrimaryContainer"]
-        try:
-            return Fleet(config, self.get(model["ModelDataUrl"]), model.get("Environment", {}))
-        except RuntimeError as error:
-            raise RolledBackError(f"The primary container did not pass the ping health check. {error}") from error
+        yield PROVISIONING_SECONDS
+        new = Fleet(config, self.get(model["ModelDataUrl"]), model.get("Environment", {}))
+        shown["PendingDeploymentSummary"] = {"EndpointConfigName": config["EndpointConfigName"]}
+        why = "" if new.invoke()[0] == 200 else "The primary container did not pass the ping health check."
+        for share in (routing["CanarySize"]["Value"] / 100, 1.0) if routing and not why else ():
+            self._routes[name] = [(share, new), *old]
+            if why := (yield from self._bake(alarms, routing["WaitIntervalInSeconds"])):
+                break
+        if not why:
+            yield policy.get("TerminationWaitInSeconds", 0)
+        self._routes[name] = old if why else [(1.0, new)]
+        del shown["PendingDeploymentSummary"]
+        if why:
+            new.close()
+            shown["FailureReason"] = why[:1024]
+            if old:
+                shown.update(EndpointStatus="RollingBack", LastModifiedTime=self.clock.now())
+                yield ROLLBACK_SECONDS
+        else:
+            shown["EndpointConfigName"] = config["EndpointConfigName"]
+            for _, fleet in old:
+                fleet.close()
+        shown.update(EndpointStatus="InService" if self._routes[name] else "Failed", LastModifiedTime=self.clock.now())
 
-    def _bake(self, alarms: list[str], seconds: float) -> None:
-        """Let time pass; RolledBackError when one of the alarms is in ALARM at the start or after any minute."""
-        end, kinds = self.clock.time() + seconds, ("MetricAlarm", "CompositeAlarm")
+    def _bake(self, names: list[str], seconds: float) -> Generator[float, None, str]:
+        """Let time pass; gives why it went wrong when an alarm is in ALARM, at the start or after any minute."""
+        end, alarms = self.clock.time() + seconds, cloudwatch_backends[self.cloud.account][self.cloud.region].alarms
         while True:
-            self.cloud.cloudwatch.evaluate(alarms)
-            found = self.cloud.client("cloudwatch").describe_alarms(AlarmNames=alarms, AlarmTypes=kinds)
-            rows = [alarm for kind in kinds for alarm in found.get(f"{kind}s", [])]
-            if ringing := sorted(alarm["AlarmName"] for alarm in rows if alarm["StateValue"] == "ALARM"):
-                raise RolledBackError(f"Endpoint deployment was rolled back: {', '.join(ringing)} in ALARM state")
+            self.cloud.cloudwatch.evaluate(names)
+            if ringing := [name for name in names if alarms[name].state_value == "ALARM"]:
+                return f"Endpoint deployment was rolled back: {', '.join(ringing)} in ALARM state"
             if self.clock.time() >= end:
-                return
-            self.clock.sleep(min(ALARM_PERIOD_SECONDS, end - self.clock.time()))
+                return ""
+            yield min(ALARM_PERIOD_SECONDS, end - self.clock.time())
 
     def _measure(self, name: str, fleet: Fleet, status: int, microseconds: float) -> None:
         dimensions = {"EndpointName": name, "VariantName": fleet.variant}
         counts = {"Invocations": 1.0, "Invocation4XXErrors": 400 <= status < 500, "Invocation5XXErrors": status >= 500}
         for dims in (dimensions, {**dimensions, "EndpointConfigName": fleet.name}):
-            for metric, value in counts.items():
+            for metric, value in {**counts, "ModelLatency": microseconds}.items():
                 self.cloud.cloudwatch.record("AWS/SageMaker", metric, dims, float(value))
-            self.cloud.cloudwatch.record("AWS/SageMaker", "ModelLatency", dims, microseconds)
 
     def _capture(self, name: str, fleet: Fleet, about: Request, **sides: tuple[bytes, str]) -> None:
         """Keep what was asked and answered until it is flushed; what the config calls JSON stays readable."""
-        data = {}
+        data, plain = {}, fleet.capture["CaptureContentTypeHeader"]["JsonContentTypes"]
         for side, (body, kind) in sides.items():
-            plain = kind in fleet.capture["CaptureContentTypeHeader"]["JsonContentTypes"]
-            text, encoding = (body.decode(), "JSON") if plain else (base64.b64encode(body).decode(), "BASE64")
-            seen = {"observedContentType": kind, "mode": side.upper(), "data": text, "encoding": encoding}
-            data[f"endpoint{side}"] = seen
-        hour = f"{name}/{fleet.variant}/{self.clock.now():%Y/%m/%d/%H}"
+            text, form = (body.decode(), "JSON") if kind in plain else (base64.b64encode(body).decode(), "BASE64")
+            data[f"endpoint{side}"] = {
+                "observedContentType": kind,
+                "mode": side.upper(),
+                "data": text,
+                "encoding": form,
+            }
+        line = json.dumps({"captureData": data, "eventMetadata": about, "eventVersion": "0"})
+        folder = f"{name}/{fleet.variant}/{self.clock.now():%Y/%m/%d/%H}"
         with self.cloud.gateway.lock:
             if not self._captured:
-                self.clock.call_later(CAPTURE_FLUSH_SECONDS, lambda: self.clock.spawn(self._flush), name="data capture")
-            line = json.dumps({"captureData": data, "eventMetadata": about, "eventVersion": "0"})
-            self._captured[f"{fleet.capture['DestinationS3Uri'].rstrip('/')}/{hour}"].append(line)
+                self.clock.call_later(CAPTURE_FLUSH_SECONDS, self._flush, name="data capture")
+            self._captured[f"{fleet.capture['DestinationS3Uri'].rstrip('/')}/{folder}"].append(line)
 
     def _flush(self) -> None:
         """Write the captured requests to S3, one file an hour's folder."""
         with self.cloud.gateway.lock:
             captured, self._captured = self._captured, defaultdict(list)
         for folder, lines in captured.items():
-            self._files += 1
-            self.put(f"{folder}/{self.clock.now():%M-%S}-{self._files:08}.jsonl", ("\n".join(lines) + "\n").encode())
+            file = f"{self.clock.now():%M-%S}-{next(self._files):08}.jsonl"
+            self.put(f"{folder}/{file}", ("\n".join(lines) + "\n").encode())
 
 
 def _uniform(text: str) -> float:
     return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13
 
 
-def _error(status: int, code: str, said: Request) -> Reply:
-    return status, {"x-amzn-errortype": code, "content-type": "application/json"}, json.dumps(said).encode()
-
-
-def _invoke(_: Any, cloud: Any) -> Callable[[Any], tuple[bytes, dict[str, str]]]:
-    def invoke_endpoint(response: Any) -> tuple[bytes, dict[str, str]]:
-        headers = {key.lower(): value for key, value in response.headers.items()}
-        body = response.body if isinstance(response.body, bytes) else str(response.body).encode()
-        status, answered, answer = cloud.endpoints.invoke(response.path.split("/")[2], body, headers)
-        return answer, {**answered, "status": str(status)}
-
-    return invoke_endpoint
-
-
 _RUNTIME = "moto.sagemakerruntime.responses.SageMakerRuntimeResponse"
-PATCHES = (
-    Patch(_RUNTIME, "use_raw_body", "A request's body reaches the container byte for byte.", lambda *_: True),
-    Patch(_RUNTIME, "invoke_endpoint", "An endpoint answers with what its model says.", _invoke),
-)
+patched(_RUNTIME, "use_raw_body", "A body reaches the container byte for byte.", value=True)(lambda *_: True)
+
+
+@patched(_RUNTIME, "invoke_endpoint", "An endpoint answers with what its model says.")
+def _invoke(cloud: Cloud, _: Any, self: Any) -> ActionResult:
+    self.parse_parameters(self.normalized_request)
+    return ActionResult(cloud.endpoints.invoke_endpoint(self.params))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -67,11 +68,12 @@ class Labeling(Service):
         refuse(name is None, "the UI template has no crowd classifier with a name")
         job = Job(self.keep("LabelingJob", p), folder, name[1], [json.loads(line) for line in lines])
         self._show(job, "InProgress")
-        self.clock.call_later(INITIALIZING_SECONDS, lambda: self.clock.spawn(lambda: self._run(job)), name="labeling")
+        self.clock.start(self._run(job), name="labeling")
         return job.shown
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job) -> Iterator[float]:
         """Prepare every task, let the annotators plan their answers, take them in as they come, and end the job."""
+        yield INITIALIZING_SECONDS
         human, start, planned = job.shown["HumanTaskConfig"], self.clock.time(), list[tuple[float, int, list[Answer]]]()
         crowd, limit = self._crowds[human["WorkteamArn"]], human["TaskTimeLimitInSeconds"]
         expires_at = start + human.get("TaskAvailabilityLifetimeInSeconds", 864_000)
@@ -87,7 +89,7 @@ class Labeling(Service):
         planned.sort()
         for first in range(0, len(planned), ARRIVALS_PER_BATCH):
             batch = planned[first : first + ARRIVALS_PER_BATCH]
-            self.clock.sleep(max(0.0, batch[-1][0] - self.clock.time()))
+            yield max(0.0, batch[-1][0] - self.clock.time())
             self._settle(job, {place: answers for _, place, answers in batch})
         self._end(job)
 

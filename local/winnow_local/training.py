@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -35,10 +36,10 @@ class Training(Service):
         only(p, _KNOWN)
         only(p["AlgorithmSpecification"], "TrainingImage TrainingInputMode")
         job = self.keep("TrainingJob", p, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
-        self.clock.spawn(lambda: self._run(job), name="training", apart=True)
+        self.clock.start(self._run(job), name="training")
         return job
 
-    def _run(self, job: Request) -> None:
+    def _run(self, job: Request) -> Iterator[float]:
         """Do the container's work, live until it is seen to end, upload what is there, show the end and tell it."""
         end, model = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed"}, b""
         with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +50,7 @@ class Training(Service):
         seconds = min(self.virtual_seconds, job["StoppingCondition"]["MaxRuntimeInSeconds"])
         if seconds < self.virtual_seconds:
             end = {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"}
-        self.clock.sleep(seconds)
+        yield seconds
         arn, name = job["TrainingJobArn"], job["TrainingJobName"]
         uri = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/model.tar.gz"
         if model:

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from winnow_local import patches, sagemaker, stepfunctions
+from winnow_local import patches, sagemaker, stepfunctions  # noqa: F401 - whose patches are needed
 from winnow_local.clock import VirtualClock
 from winnow_local.endpoints import Endpoints
 from winnow_local.labeling import Labeling
@@ -89,14 +89,13 @@ class SmallCloud:
 @contextmanager
 def small_cloud() -> Iterator[SmallCloud]:
     """A fresh cloud with the SageMaker half's patches in force and a bucket called data."""
-    rows = [row for row in patches.TABLE if row.owner.startswith(("moto.sagemaker", "moto.stepfunctions"))]
+    half = ("moto.sagemaker", "moto.stepfunctions", "moto.core.utils")
+    rows = [row for row in patches.TABLE if row.owner.startswith(half)]
     with mock_aws():
         cloud = SmallCloud()
-        stepfunctions.install(cloud)  # type: ignore[arg-type]
         with patches.applied(cloud, rows):  # type: ignore[arg-type]
             cloud.client("s3").create_bucket(Bucket="data")
             try:
                 yield cloud
             finally:
                 cloud.endpoints.close()
-                cloud.clock.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -12,10 +14,8 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock():
-    clock = VirtualClock(START)
-    yield clock
-    clock.close()
+def clock() -> VirtualClock:
+    return VirtualClock(START)
 
 
 def test_timers_run_in_order_of_time_then_of_booking(clock: VirtualClock) -> None:
@@ -28,45 +28,80 @@ def test_timers_run_in_order_of_time_then_of_booking(clock: VirtualClock) -> Non
     assert seen == [("a", 5.0), ("b", 60.0), ("c", 60.0)]
 
 
-def test_time_stands_still_while_a_task_runs_and_moves_while_it_sleeps(clock: VirtualClock) -> None:
+def test_a_process_waits_while_time_moves_and_others_work(clock: VirtualClock) -> None:
     seen: list[tuple[str, float]] = []
 
-    def task(name: str, seconds: float) -> None:
+    def process(name: str, seconds: float) -> Iterator[float]:
         seen.append((f"{name} starts", clock.time() - START.timestamp()))
-        clock.sleep(seconds)
+        yield seconds
         seen.append((f"{name} ends", clock.time() - START.timestamp()))
 
-    clock.spawn(lambda: task("slow", 3600))
-    clock.spawn(lambda: task("quick", 60))
+    clock.start(process("slow", 3600))
+    clock.start(process("quick", 60))
     clock.run()
 
     assert seen == [("slow starts", 0.0), ("quick starts", 0.0), ("quick ends", 60.0), ("slow ends", 3600.0)]
 
 
-def test_a_signal_wakes_its_waiter_before_time_moves_on(clock: VirtualClock) -> None:
-    flag, seen = clock.signal(), []
+def test_a_process_that_is_woken_goes_on_before_time_does(clock: VirtualClock) -> None:
+    seen: list[float] = []
 
-    def waiter() -> None:
-        seen.append((flag.wait(timeout=7200), clock.time() - START.timestamp()))
-        clock.sleep(1)
-        seen.append(("after", clock.time() - START.timestamp()))
+    def process() -> Iterator[float]:
+        for seconds in (7200, 1):
+            yield seconds
+            seen.append(clock.time() - START.timestamp())
 
-    clock.spawn(waiter)
-    clock.call_later(600, flag.set)
-    clock.call_later(900, lambda: seen.append(("later", clock.time() - START.timestamp())))
+    wake = clock.start(process())
+    wake()  # nothing to wake from yet
+    for moment in (600, 900):
+        clock.call_later(moment, wake)
     clock.run()
 
-    assert seen == [(True, 600.0), ("after", 601.0), ("later", 900.0)]
+    assert seen == [600.0, 601.0]
+    assert clock.time() - START.timestamp() == 900
 
 
-def test_a_signal_that_never_comes_times_out(clock: VirtualClock) -> None:
-    flag, seen = clock.signal(), []
-    clock.spawn(lambda: seen.append(flag.wait(timeout=30)))
+def test_tasks_run_in_their_order_before_any_timer(clock: VirtualClock) -> None:
+    seen: list[str] = []
 
+    def work() -> None:
+        clock.spawn(lambda: seen.append("inner"))
+        seen.append("outer")
+
+    clock.call_later(0, lambda: seen.append("timer"))
+    clock.spawn(work)
+    clock.spawn(lambda: seen.append("next"))
     clock.run()
 
-    assert seen == [False]
-    assert clock.time() - START.timestamp() == 30
+    assert seen == ["outer", "next", "inner", "timer"]
+
+
+def test_time_stands_still_while_another_thread_is_busy(clock: VirtualClock) -> None:
+    seen: list[float] = []
+    entered = threading.Event()
+
+    def request() -> None:
+        with clock.busy():
+            entered.set()
+            threading.Event().wait(0.2)
+            seen.append(clock.time() - START.timestamp())
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    entered.wait()
+    clock.run(until=START.timestamp() + 60)
+    thread.join()
+
+    assert seen == [0.0]
+
+
+def test_threads_that_are_always_busy_do_not_stop_time(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow_local.clock.PATIENCE_SECONDS", 0.01)
+
+    with clock.busy():
+        clock.run(until=START.timestamp() + 60)
+
+    assert clock.time() - START.timestamp() == 60
 
 
 def test_background_timers_fire_on_the_way_but_keep_nothing_going(clock: VirtualClock) -> None:
@@ -111,8 +146,8 @@ def test_what_a_task_raises_the_driver_raises(clock: VirtualClock) -> None:
         clock.run()
 
 
-def test_an_action_must_not_sleep(clock: VirtualClock) -> None:
-    clock.call_later(1, lambda: clock.sleep(1))
+def test_what_the_clock_runs_must_not_drive_it(clock: VirtualClock) -> None:
+    clock.call_later(1, clock.run)
 
-    with pytest.raises(RuntimeError, match="spawn"):
+    with pytest.raises(RuntimeError, match="drives this clock already"):
         clock.run()

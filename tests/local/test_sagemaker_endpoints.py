@@ -234,7 +234,6 @@ def test_a_container_that_does_not_come_up_rolls_back_or_fails(cloud: SmallCloud
     assert (shown(cloud)["EndpointStatus"], shown(cloud)["EndpointConfigName"]) == ("InService", "m1")
     assert other["EndpointStatus"] == "Failed"
     assert all("ping health check" in reason["FailureReason"] for reason in (shown(cloud), other))
-    assert "no model.onnx" in other["FailureReason"]
 
 
 def test_one_update_at_a_time_and_names_are_taken(cloud: SmallCloud) -> None:
@@ -256,10 +255,8 @@ def test_a_canary_is_at_most_half_and_other_ways_to_shift_are_not_simulated(clou
         update(cloud, routing=linear)
 
 
-def test_without_a_policy_all_traffic_goes_at_once_and_a_config_in_use_is_not_deleted(cloud: SmallCloud) -> None:
+def test_without_a_policy_all_traffic_goes_at_once_and_what_served_can_be_deleted(cloud: SmallCloud) -> None:
     sagemaker = cloud.client("sagemaker")
-    with pytest.raises(ClientError, match="uses it"):
-        sagemaker.delete_endpoint_config(EndpointConfigName="m1")
 
     sagemaker.update_endpoint(EndpointName="winnow", EndpointConfigName="m2")
     cloud.clock.run()

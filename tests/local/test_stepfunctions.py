@@ -145,12 +145,13 @@ def test_a_query_that_yields_nothing_is_an_error_but_null_is_a_value(cloud: Smal
 
 
 def test_expressions_read_arrays_functions_and_quotes() -> None:
-    states = {"input": {"items": [1, 2, 3], "text": 'a "b"'}}
+    given = {"states": {"input": {"items": [1, 2, 3], "text": 'a "b"'}}}
 
-    assert evaluate("{% $sum($states.input.items[$ > 1]) * $k %}", states, {"k": 2}) == 10
-    assert evaluate({"t": ["{% $uppercase($states.input.text) %}", "{%", 5]}, states, {}) == {"t": ['A "B"', "{%", 5]}
-    with pytest.raises(StateError, match=r"States\.QueryEvaluationError"):
-        evaluate("{% $states.input.text - 1 %}", states, {})
+    assert evaluate("{% $sum($states.input.items[$ > 1]) * $k %}", {"k": 2, **given}) == 10
+    assert evaluate({"t": ["{% $uppercase($states.input.text) %}", "{%", 5]}, given) == {"t": ['A "B"', "{%", 5]}
+    for wrong in ("{% $states.input.text - 1 %}", "{% $states.input. %}", "{% $states.output %}"):
+        with pytest.raises(StateError, match=r"States\.QueryEvaluationError"):
+            evaluate(wrong, given)
 
 
 def test_payloads_are_limited(cloud: SmallCloud) -> None:
@@ -253,7 +254,7 @@ def test_a_lost_event_leaves_the_execution_waiting_until_its_timeout(
 
 
 @pytest.mark.parametrize("over", [True, False])
-def test_a_stopped_execution_runs_no_further_state_and_leaves_no_job_running(
+def test_a_stopped_execution_runs_no_further_state_and_none_is_stopped_whose_job_would_run_on(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch, over: bool
 ) -> None:
     simulate(cloud, monkeypatch)
@@ -264,11 +265,12 @@ def test_a_stopped_execution_runs_no_further_state_and_leaves_no_job_running(
     execution = start(cloud, machine(cloud, states))
     cloud.clock.run(until=cloud.clock.time() + (1000 if over else 10))
 
-    cloud.client("stepfunctions").stop_execution(executionArn=execution)
     with nullcontext() if over else pytest.raises(NotImplementedError, match="cannot stop training job j1"):
-        cloud.clock.run()
+        cloud.client("stepfunctions").stop_execution(executionArn=execution)
+    status = shown(cloud, execution)["status"]
+    cloud.clock.run(until=cloud.clock.time() + 1000)
 
-    assert shown(cloud, execution)["status"] == "ABORTED"
+    assert status == ("ABORTED" if over else "RUNNING")
     assert cloud.calls == []
 
 
@@ -310,10 +312,23 @@ def test_unnamed_executions_do_not_collide(cloud: SmallCloud) -> None:
     assert len(executions) == 3
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_what_a_stopped_execution_is_about_runs_to_its_end_and_changes_nothing(cloud: SmallCloud, last: bool) -> None:
+    states = {"first": call("halt", **({} if last else {"Next": "never"})), "never": call("double")}
+    execution = start(cloud, machine(cloud, states))
+    cloud.functions["halt"] = lambda _: bool(cloud.client("stepfunctions").stop_execution(executionArn=execution))
+
+    cloud.clock.run()
+
+    found = shown(cloud, execution)
+    assert (found["status"], "output" in found) == ("ABORTED", False)
+    assert [function for function, _, _ in cloud.calls] == ["halt"]
+
+
 def test_no_history_is_made_up(cloud: SmallCloud) -> None:
     execution = start(cloud, machine(cloud, {"ask": tell(1)}))
 
-    with pytest.raises(NotImplementedError, match="GetExecutionHistory"):
+    with pytest.raises(NotImplementedError, match="histories"):
         cloud.client("stepfunctions").get_execution_history(executionArn=execution)
 
 
