@@ -105,4 +105,4 @@ def test_any_client_reaches_the_cloud_by_its_url(fixture_cloud: LocalCloud) -> N
     strict.enable(True, sign=True)  # as clients in other processes do
     with Door(fixture_cloud) as url:
         remote: Any = boto3.client("sqs", endpoint_url=url, region_name="us-east-1")
-        assert len(remote.list_queues()["QueueUrls"]) == 3
+        assert len(remote.list_queues()["QueueUrls"]) == 4
