@@ -25,14 +25,15 @@ from unittest.mock import patch
 import boto3
 from moto import mock_aws
 from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.core.models import botocore_stubber
 from moto.moto_api._internal import mock_random
 
-from . import invoke, patches, shortcuts, strict
+from . import invoke, patches
 from .clock import VirtualClock
 from .cloudwatch import CloudWatch
 from .deploy import Deployment
 from .events import Events
-from .gateway import Faults, Gateway
+from .gateway import Gateway
 from .queues import Queues
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ class LocalCloud:
         self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
         self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
         self.clock = VirtualClock(start, parallelism=1 if workers == "inprocess" else 4, speed=speed)
-        self.faults = Faults()
-        self.gateway = Gateway(self.faults, region=region)
+        self.gateway = Gateway()
         self.cloudwatch, self.queues = CloudWatch(self), Queues(self)
         self.events, self.lambdas = Events(self, seed=seed), invoke.Lambdas(self)
         self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
@@ -129,7 +129,8 @@ class LocalCloud:
         from . import sagemaker, stepfunctions
 
         enter = self._open.enter_context
-        enter(shortcuts.taken(self))
+        if botocore_stubber.enabled:
+            raise RuntimeError("another local cloud is open in this process; close it first")
         enter(mock_aws())
         here = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "POWERTOOLS_TRACE_DISABLED": "true"}
         enter(patch.dict(os.environ, here))
@@ -137,8 +138,6 @@ class LocalCloud:
         self.lambda_backend = lambda_backends[self.account][self.region]
         enter(patches.applied(self))
         self._open.callback(self.clock.close)
-        self._open.callback(strict.enable, False)
-        strict.enable(True)
         self._session = boto3.Session(region_name=self.region)
         enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
         for name, module in list(sys.modules.items()):

@@ -23,7 +23,7 @@ else:
     Cloud = Any
 
 MOTO_VERSION = "5.2.5"
-_ROWS = ("timeshift", "gateway", "deploy", "invoke", "events", "queues", "cloudwatch", "dynamodb", "sagemaker", "labeling",
+_ROWS = ("gateway", "speed", "deploy", "invoke", "events", "queues", "cloudwatch", "sagemaker", "labeling",
          "training", "endpoints", "stepfunctions")  # fmt: skip
 _table: list[Row] = []
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Self
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from .gateway import door
 from .invoke import environment_of
-from .server import Door
 
 if TYPE_CHECKING:
     from moto.awslambda.models import LambdaFunction
@@ -42,7 +42,7 @@ class Workers:
         self._cloud, self._idle, self._open = cloud, dict[str, list[_Worker]](), ExitStack()
 
     def __enter__(self) -> Self:
-        self._url = self._open.enter_context(Door(self._cloud))
+        self._url = self._open.enter_context(door(self._cloud))
         self._clock = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="winnow-clock-"))
         self._clock.write(struct.pack("d", self._cloud.clock.time()))
         self._clock.flush()
