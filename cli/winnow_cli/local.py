@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ TICK_SECONDS = 0.1
 def up(given: argparse.Namespace) -> int:
     """Start, deploy, print how to reach it, and serve until interrupted."""
     from winnow_local.cloud import LocalCloud
-    from winnow_local.server import Door
+    from winnow_local.gateway import door
 
     template = given.template or Path(__file__).resolve().parents[2] / "template.yaml"
     if not template.is_file():
@@ -29,22 +30,22 @@ def up(given: argparse.Namespace) -> int:
     region = given.region or REGION
     team = f"arn:aws:sagemaker:{region}:{LocalCloud.account}:workteam/private-crowd/"
     parameters = {"WorkteamArn": team + CROWD, "ExpertWorkteamArn": team + EXPERTS}
-    with LocalCloud(
+    cloud = LocalCloud(
         template, stack=given.stack, parameters=parameters, region=region, workers=given.workers,
         start=datetime.now(UTC),
-    ) as cloud:  # fmt: skip
+    )  # fmt: skip
+    with cloud, ExitStack() as stack:
         for name in (CROWD, EXPERTS):
             cloud.labeling.employ(name, None)
         try:
-            door = Door(cloud, port=given.port)
+            url = stack.enter_context(door(cloud, port=given.port))
         except (OSError, SystemExit) as error:  # werkzeug ends the process when the port is taken
             raise UsageError(f"port {given.port} is taken; choose another one with --port") from error
-        with door as url:
-            print(announcement(url, region, cloud.outputs, speed=given.speed), flush=True)
-            try:
-                follow(cloud, speed=given.speed)
-            except KeyboardInterrupt:
-                print("stopped; nothing is kept")
+        print(announcement(url, region, cloud.outputs, speed=given.speed), flush=True)
+        try:
+            follow(cloud, speed=given.speed)
+        except KeyboardInterrupt:
+            print("stopped; nothing is kept")
     return 0
 
 

@@ -43,10 +43,10 @@ class Timer:
 
 
 class VirtualClock:
-    """Virtual time since `start`. Whoever appends to `on_move` is told the time whenever it moves."""
+    """Virtual time since `start`."""
 
     def __init__(self, start: datetime) -> None:
-        self._now, self.on_move = start.timestamp(), list[Callable[[float], None]]()
+        self._now = start.timestamp()
         self._heap, self._order = list[tuple[float, int, Timer]](), itertools.count()
         self._changed, self._busy, self._driven = threading.Condition(), 0, False
 
@@ -122,17 +122,11 @@ class VirtualClock:
                     if condition():
                         return True
                 elif timer is None or due > limit or idle:
-                    self._move(self._now if until is None else until)
+                    self._now = max(self._now, until or 0.0)
                     return condition is None
                 else:
                     timer.cancel()
-                    self._move(due)
+                    self._now = max(self._now, due)
                     timer.action()
         finally:
             self._driven = False
-
-    def _move(self, when: float) -> None:
-        if when > self._now:
-            self._now = when
-            for tell in self.on_move:
-                tell(when)

@@ -24,15 +24,16 @@ from unittest.mock import patch
 import boto3
 from moto import mock_aws
 from moto.awslambda.models import lambda_backends
+from moto.core.models import botocore_stubber
 from moto.moto_api._internal import mock_random
 
-from . import dynamodb, invoke, patches, queues, shortcuts, stepfunctions, strict, timeshift  # noqa: F401 - some only patch
+from . import invoke, patches, queues, speed, stepfunctions  # noqa: F401 - some only patch
 from .clock import VirtualClock
 from .cloudwatch import CloudWatch
 from .deploy import deploy
 from .endpoints import Endpoints
 from .events import Events
-from .gateway import Faults, Gateway
+from .gateway import Gateway
 from .labeling import Labeling
 from .sagemaker import Registry
 from .training import Training
@@ -57,8 +58,7 @@ class LocalCloud:
         self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
         self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
         self.clock = VirtualClock(start)
-        self.faults = Faults()
-        self.gateway = Gateway(self.faults, region=region)
+        self.gateway = Gateway()
         self.cloudwatch, self.events = CloudWatch(self), Events(self, seed=seed)
         self.lambdas = invoke.Lambdas(self)
         self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
@@ -71,7 +71,8 @@ class LocalCloud:
         with ExitStack() as opening:  # what it is given ends with the cloud, or when the start fails, in reverse order
             enter = opening.enter_context
             here = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "POWERTOOLS_TRACE_DISABLED": "true"}
-            enter(shortcuts.taken(self))
+            if botocore_stubber.enabled:
+                raise RuntimeError("another local cloud is open in this process; close it first")
             enter(mock_aws())
             enter(patch.dict(os.environ, here))
             mock_random.seed(self._seed)
@@ -79,8 +80,6 @@ class LocalCloud:
             enter(patches.applied(self))
             enter(patch.object(sys, "path", [*map(str, self.layers), *sys.path]))
             opening.callback(self.endpoints.close)
-            opening.callback(strict.enable, False)
-            strict.enable(True)
             self._session = boto3.Session(region_name=self.region)
             for name, module in list(sys.modules.items()):
                 for value in vars(module).values() if name.startswith("winnow.aws") else ():

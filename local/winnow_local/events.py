@@ -1,6 +1,6 @@
 """EventBridge: what is emitted reaches the targets of matching rules a moment later; schedules fire on the clock.
 
-Events travel by timers, so a burst of puts is routed when the clock is driven, in order, unless a fault says otherwise.
+Events travel by timers, so a burst of puts is routed when the clock is driven, in order.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ class Events:
         self._subscribers: list[tuple[str, Callable[[Event], object]]] = []
 
     def emit(self, source: str, detail_type: str, detail: Event, resources: Iterable[str] = ()) -> None:
-        """Publish an event of an AWS service through the faults on order; it is delivered half a second later."""
+        """Publish an event of an AWS service; it is delivered half a second later."""
         identity, cloud = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._cloud
         event = {"version": "0", "id": identity, "detail-type": detail_type, "source": source, "account": cloud.account}
         event |= {"time": cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"), "region": cloud.region}
         event |= {"resources": list(resources), "detail": json.loads(json.dumps(detail, default=str))}
-        copies, late = cloud.faults.event(event)
-        for _ in range(copies):
-            cloud.clock.call_later(LATENCY + late, lambda: self._deliver(event), name=detail_type)
+        self.publish(event)
+
+    def publish(self, event: Event, *, late: float = 0.0) -> None:
+        """Let a whole event be delivered; what tests wrap to lose, double or delay some."""
+        self._cloud.clock.call_later(LATENCY + late, lambda: self._deliver(event), name=event["detail-type"])
 
     def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
         """Call back for every delivered event of a type, as a service's managed rule would."""

@@ -59,21 +59,6 @@ def patched(
     return enter
 
 
-def Patch(owner: str, symbol: str, behaviour: str, make: Callable[..., Any], added: bool = False) -> Row:  # noqa: N802
-    """TRANSITION ONLY: the old form of a row; it enters the table by itself, whoever lists it in PATCHES."""
-    TABLE.append(Row(owner, symbol, behaviour, lambda cloud, original: make(original, cloud), added))
-    return TABLE[-1]
-
-
-def refusal(what: str) -> Callable[..., Any]:
-    """TRANSITION ONLY."""
-
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError(f"the local cloud does not {what}")
-
-    return lambda *_: refuse
-
-
 def refused(owner: str, symbol: str, behaviour: str, *, what: str) -> None:
     """Let the symbol say that the local cloud does not do `what`."""
 

@@ -22,9 +22,9 @@ from moto.awslambda.models import LambdaFunction
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from .gateway import door
 from .invoke import environment_of
 from .patches import Cloud
-from .server import Door
 
 START_SECONDS = 30
 TRACE = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0"
@@ -34,7 +34,7 @@ TRACE = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sample
 def workers(cloud: Cloud) -> Iterator[Callable[[LambdaFunction, str], tuple[str, str | None, str]]]:
     """What runs a function: payload, error type and log of one call, in a worker that is free or new."""
     idle, here = defaultdict[str, list[_Worker]](list), Path(__file__).parent
-    with Door(cloud) as url, tempfile.NamedTemporaryFile(prefix="winnow-clock-") as clock, ExitStack() as opened:
+    with door(cloud) as url, tempfile.NamedTemporaryFile(prefix="winnow-clock-") as clock, ExitStack() as opened:
 
         def run(function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
             os.pwrite(clock.fileno(), struct.pack("d", cloud.clock.time()), 0)  # what a call sees until it ends

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import faults
 from tests.cloud.stack import Stack, deployed, events, jsonl, sentences
 from winnow import layout
 from winnow.records import PoolObject
@@ -36,7 +37,7 @@ def created(key: str, *, into: list[dict[str, Any]]) -> Any:
 def two_versions(stack: Stack, key: str, *, seed: int) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """Put an object and a newer version whose events are kept from the stack: events, oids, texts of the newest."""
     kept: list[dict[str, Any]] = []
-    stack.cloud.faults.drop(created(key, into=kept), times=2)
+    faults.drop(stack.cloud, created(key, into=kept), times=2)
     old, both, new = (sentences(6, seed=seed + part) for part in range(3))
     versions = [stack.drop(key, jsonl([*old, *both])), stack.drop(key, jsonl([*both, *new]))]
     oids = [layout.object_id(PoolObject(stack.pool_bucket, key, version, "")) for version in versions]
@@ -136,7 +137,7 @@ def test_concurrent_workers_agree_on_the_newest(stack: Stack) -> None:
 
 def test_a_lost_s3_event_is_brought_home(stack: Stack) -> None:
     texts, kept = sentences(5, seed=400), list[dict[str, Any]]()
-    stack.cloud.faults.drop(created("lost.jsonl", into=kept))
+    faults.drop(stack.cloud, created("lost.jsonl", into=kept))
     version = stack.drop("lost.jsonl", jsonl(texts))
     oid = layout.object_id(PoolObject(stack.pool_bucket, "lost.jsonl", version, ""))
     settle(stack)
@@ -172,7 +173,7 @@ def test_a_lost_event_of_a_records_artifact_is_brought_home(stack: Stack) -> Non
             return True
         return False
 
-    stack.cloud.faults.drop(picks)
+    faults.drop(stack.cloud, picks)
     stack.drop("unscored.jsonl", jsonl(sentences(5, seed=500)))
     settle(stack)
     (event,) = lost

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import faults
 from tests.cloud.stack import LOOP, Stack, deployed, jsonl, sentences
 from winnow import layout
 from winnow.steps.accounting import check_invariants
@@ -27,8 +28,8 @@ def improved() -> Iterator[Stack]:
     schedules = {"ReconcileSchedule": "rate(1 hour)", "SelectSchedule": "rate(1 hour)"}
     with deployed(loop={**LOOP, "budget": {"total_usd": 15}}, parameters=schedules) as running:
         running.employ()
-        running.cloud.faults.drop(ended("Ground Truth Labeling Job"))
-        running.cloud.faults.drop(ended("Training Job"))
+        faults.drop(running.cloud, ended("Ground Truth Labeling Job"))
+        faults.drop(running.cloud, ended("Training Job"))
         running.drop("reviews.jsonl", jsonl(sentences(120)))
         running.cloud.advance(days=1)
         yield running

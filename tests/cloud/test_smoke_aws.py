@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import faults
 from tests.cloud.stack import LOOP, Stack, deployed
 from winnow import layout
 
@@ -73,7 +74,7 @@ def test_another_account_is_refused_before_anything_is_done(stack: Stack, capsys
 
 
 def test_a_lost_event_is_a_failure_and_the_rest_is_not_tried(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
-    stack.cloud.faults.drop(lambda event: event["detail-type"] == "Object Created")
+    faults.drop(stack.cloud, lambda event: event["detail-type"] == "Object Created")
 
     status = run(stack, minutes=5.0)
 

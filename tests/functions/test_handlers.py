@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import faults
 from tests.cloud.stack import ROOT, Stack, deployed, events, jsonl, sentences
 from winnow import layout
 from winnow.records import PoolObject
@@ -242,7 +243,7 @@ def test_labeling_events_are_collected_beside_poison(stack: Stack, batch: str) -
 
 def test_a_job_that_ended_is_collected(stack: Stack, batch: str) -> None:
     lost = "SageMaker Ground Truth Labeling Job State Change"
-    stack.cloud.faults.drop(lambda event: event["detail-type"] == lost)
+    faults.drop(stack.cloud, lambda event: event["detail-type"] == lost)
     sagemaker = stack.cloud.client("sagemaker")
 
     def over() -> bool:

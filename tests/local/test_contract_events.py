@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import faults
 from winnow_local.cloud import LocalCloud
 
 ROLE = "arn:aws:iam::123456789012:role/schedules"
@@ -164,9 +165,9 @@ def test_a_schedule_fires_at_its_rate_and_not_once_it_is_deleted(fixture_cloud: 
 
 def test_events_are_lost_doubled_and_late_on_order(empty: LocalCloud) -> None:
     url = caught(empty, {"source": ["ours"]})
-    empty.faults.drop(lambda event: event["detail"]["n"] == 1)
-    empty.faults.duplicate(2, lambda event: event["detail"]["n"] == 2)
-    empty.faults.delay(60, lambda event: event["detail"]["n"] == 3)
+    faults.drop(empty, lambda event: event["detail"]["n"] == 1)
+    faults.duplicate(empty, lambda event: event["detail"]["n"] == 2)
+    faults.delay(empty, 60, lambda event: event["detail"]["n"] == 3)
 
     for n in (1, 2, 3, 4, 1):
         empty.emit_event("ours", "T", {"n": n})
@@ -178,7 +179,7 @@ def test_events_are_lost_doubled_and_late_on_order(empty: LocalCloud) -> None:
 def test_a_subscriber_sees_what_is_delivered(empty: LocalCloud) -> None:
     seen: list[Any] = []
     empty.subscribe("T", lambda event: seen.append(event["detail"]["n"]))
-    empty.faults.drop(times=1)
+    faults.drop(empty)
 
     for n in (1, 2):
         empty.emit_event("ours", "T", {"n": n})

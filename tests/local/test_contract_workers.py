@@ -9,9 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
-from winnow_local import strict
 from winnow_local.cloud import LocalCloud
-from winnow_local.server import Door
+from winnow_local.gateway import door
 
 Launch = Callable[..., LocalCloud]
 TEMPLATE = """
@@ -102,7 +101,6 @@ def test_a_call_that_outlasts_its_timeout_ends_and_the_next_gets_a_new_worker(
 
 
 def test_any_client_reaches_the_cloud_by_its_url(fixture_cloud: LocalCloud) -> None:
-    strict.enable(True, sign=True)  # as clients in other processes do
-    with Door(fixture_cloud) as url:
+    with door(fixture_cloud) as url:
         remote: Any = boto3.client("sqs", endpoint_url=url, region_name="us-east-1")
         assert len(remote.list_queues()["QueueUrls"]) == 4

@@ -7,9 +7,11 @@ import struct
 from pathlib import Path
 
 if "WINNOW_LOCAL_CLOCK" in os.environ:
-    from winnow_local import strict
+    from botocore import validate
 
-    strict.enable(True, sign=True)
+    from winnow_local.strict import StrictValidator
+
+    validate.ParamValidator = StrictValidator
     with Path(os.environ["WINNOW_LOCAL_CLOCK"]).open("rb") as file:
         now = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
     if importlib.util.find_spec("winnow") is not None:

@@ -1,4 +1,4 @@
-"""The quick way to S3 answers as the long way does."""
+"""The quick ways to S3 and DynamoDB answer as the long ways do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from winnow_local import shortcuts
+from tests import faults
+from winnow_local import speed
 from winnow_local.cloud import LocalCloud
 
 META = ("ResponseMetadata", "ChecksumCRC32", "ChecksumAlgorithm", "ChecksumType", "EncodingType", "RequestCharged")
@@ -33,7 +34,7 @@ def both(empty: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     def ask(operation: str, **params: Any) -> tuple[Any, Any]:
         quick = plain(getattr(s3, operation)(**params))
         with monkeypatch.context() as patched:
-            patched.setattr(shortcuts, "_clouds", [])
+            patched.setattr(speed, "PLAIN", {})
             return quick, plain(getattr(s3, operation)(**params))
 
     return ask
@@ -60,6 +61,9 @@ def test_an_older_version_is_read_by_its_id(both: Callable[..., tuple[Any, Any]]
 
 def test_writing_an_object(both: Callable[..., tuple[Any, Any]], empty: LocalCloud) -> None:
     quick, long = both("put_object", Bucket="plain", Key="a", Body=b"abc", ContentType="text/plain")
+    assert quick == long
+
+    quick, long = both("put_object", Bucket="plain", Key="b", Body=b"abc")
     assert quick == long
 
     kept = empty.client("s3").put_object(Bucket="kept", Key="a", Body="text")
@@ -91,14 +95,12 @@ def test_pages_of_versions(both: Callable[..., tuple[Any, Any]], empty: LocalClo
         empty.advance(hours=1)
     s3.delete_object(Bucket="kept", Key="b")
 
-    quick, long = both("list_object_versions", Bucket="kept")
-    for kind, shown in (
-        ("Versions", ("Key", "VersionId", "IsLatest", "ETag", "Size")),
-        ("DeleteMarkers", ("Key", "VersionId")),
-    ):
-        assert [[each[name] for name in shown] for each in quick[kind]] == [
-            [each[name] for name in shown] for each in long[kind]
-        ]
+    assert len(both("list_object_versions", Bucket="kept")[0]["DeleteMarkers"]) == 1
+    quick, long = both("list_object_versions", Bucket="kept", Prefix="a")
+    assert quick["Versions"] == [
+        {name: value for name, value in each.items() if name != "Owner"} for each in long["Versions"]
+    ]
+    (long,) = s3.get_paginator("list_object_versions").paginate(Bucket="kept")
     pages = list(s3.get_paginator("list_object_versions").paginate(Bucket="kept", PaginationConfig={"PageSize": 2}))
     told = [(each["Key"], each["VersionId"]) for page in pages for each in page.get("Versions", [])]
     assert told == [(each["Key"], each["VersionId"]) for each in long["Versions"]]
@@ -119,7 +121,52 @@ def test_conditions_errors_and_orders_take_the_long_way(empty: LocalCloud) -> No
     assert missing.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
     with pytest.raises(ClientError, match="NoSuchBucket"):
         s3.get_object(Bucket="none", Key="b")
-    empty.faults.fail_next("s3", "GetObject", times=5)
-    with pytest.raises(ClientError, match="GetObject"):
+    with faults.failing("s3", "GetObject", times=5), pytest.raises(ClientError, match="GetObject"):
         s3.get_object(Bucket="plain", Key="a")
     assert s3.get_object(Bucket="plain", Key="a")["Body"].read() == b"1"
+
+
+def test_of_two_versions_of_one_moment_the_last_is_the_latest(
+    both: Callable[..., tuple[Any, Any]], empty: LocalCloud
+) -> None:
+    ids = [empty.client("s3").put_object(Bucket="kept", Key="a", Body=body)["VersionId"] for body in (b"1", b"2")]
+
+    for answer in both("list_object_versions", Bucket="kept"):
+        assert [(each["VersionId"], each["IsLatest"]) for each in answer["Versions"]] == [
+            (ids[1], True),
+            (ids[0], False),
+        ]
+
+
+def test_a_query_reads_its_partition_or_its_index(empty: LocalCloud) -> None:
+    table, names = empty.client("dynamodb"), ("pk", "sk", "other")
+    table.create_table(
+        TableName="t", BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        GlobalSecondaryIndexes=[{
+            "IndexName": "others", "KeySchema": [{"AttributeName": "other", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "ALL"},
+        }],
+    )  # fmt: skip
+    for pk, sk in (("a", "2"), ("b", "1"), ("a", "1")):
+        table.put_item(TableName="t", Item={"pk": {"S": pk}, "sk": {"S": sk}, "other": {"S": sk}})
+
+    def found(field: str, value: str, **index: str) -> list[tuple[str, str]]:
+        query = {"KeyConditionExpression": f"{field} = :v", "ExpressionAttributeValues": {":v": {"S": value}}, **index}
+        return [(item["pk"]["S"], item["sk"]["S"]) for item in table.query(TableName="t", **query)["Items"]]
+
+    assert found("pk", "a") == [("a", "1"), ("a", "2")]
+    assert found("pk", "c") == []
+    assert sorted(found("other", "1", IndexName="others")) == [("a", "1"), ("b", "1")]
+
+
+def test_a_request_carries_no_portrait_of_the_machine(empty: LocalCloud) -> None:
+    seen = []
+    empty.client("sqs").meta.events.register(
+        "before-send", lambda request, **_: seen.append(request.headers["User-Agent"])
+    )
+
+    empty.client("sqs").list_queues()
+
+    assert seen == [b"winnow"]
