@@ -100,6 +100,27 @@ def test_more_failures_than_retries_reach_the_caller(empty: LocalCloud) -> None:
     assert empty.client("ssm").get_parameter(Name="one")["Parameter"]["Value"] == "one"
 
 
+def test_what_services_date_is_dated_by_the_virtual_clock(empty: LocalCloud) -> None:
+    s3, cloudwatch = empty.client("s3"), empty.client("cloudwatch")
+    empty.advance(days=400)
+
+    s3.create_bucket(Bucket="dated")
+    s3.put_object(Bucket="dated", Key="a", Body=b"x")
+    cloudwatch.put_dashboard(DashboardName="dated", DashboardBody='{"widgets": []}')
+
+    dates = {bucket["Name"]: bucket["CreationDate"] for bucket in s3.list_buckets()["Buckets"]}
+    assert dates["dated"] == empty.clock.now()
+    assert s3.head_object(Bucket="dated", Key="a")["LastModified"] == empty.clock.now()
+    assert cloudwatch.list_dashboards()["DashboardEntries"][0]["LastModified"] == empty.clock.now()
+
+
+def test_a_bucket_that_denies_what_does_not_come_by_tls_answers_what_does(fixture_cloud: LocalCloud) -> None:
+    s3 = fixture_cloud.client("s3")
+    s3.put_object(Bucket="fix-source", Key="a", Body=b"xyz", ContentType="text/plain")
+
+    assert s3.get_object(Bucket="fix-source", Key="a", Range="bytes=0-0")["Body"].read() == b"x"
+
+
 def _count(cloud: LocalCloud, url: str) -> int:
     found = cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
     return int(found["Attributes"]["ApproximateNumberOfMessages"])

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.core import responses
+from moto.sqs.responses import SQSResponse
 
 from tests import faults
 from winnow_local import speed
@@ -170,3 +172,10 @@ def test_a_request_carries_no_portrait_of_the_machine(empty: LocalCloud) -> None
     empty.client("sqs").list_queues()
 
     assert seen == [b"winnow"]
+
+
+def test_a_services_actions_are_found_once(empty: LocalCloud) -> None:
+    names = responses.method_names_from_class(SQSResponse)
+
+    assert "send_message" in names
+    assert responses.method_names_from_class(SQSResponse) is names
