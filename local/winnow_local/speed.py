@@ -111,6 +111,14 @@ def _query(cloud: Cloud, original: Any, self: Any, *asked: Any, **conditions: An
     return original(self, *asked, **conditions)
 
 
+@patched("moto.core.serialize.ResponseSerializer", "get_value", "An answer spelled as in the API stays as it is.")
+def _get_value(cloud: Cloud, original: Any, self: Any, value: Any, key: str, shape: Any) -> Any:
+    plain = type(value) is dict and not self._value_picker.response_transformers  # else other names are tried for each
+    if plain and (key in value or self.operation_model.service_model.service_name == "dynamodb"):
+        return value.get(key)
+    return original(self, value, key, shape)
+
+
 patched("botocore.useragent.UserAgentString", "to_string", "Nobody reads the user agent.")(lambda *_: "winnow")
 patched("moto.core.responses", "method_names_from_class", "A service's actions stay the same.", value=True)(
     lambda cloud, original: cache(original)

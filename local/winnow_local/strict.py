@@ -29,7 +29,7 @@ class StrictValidator(ParamValidator):
 
     def _validate(self, params: Any, shape: Shape, errors: ValidationErrors, name: str) -> None:
         super()._validate(params, shape, errors, name)
-        for rule in _broken(shape.metadata, params):
+        for rule in _broken(shape.metadata, params) if shape.metadata else ():
             path = re.sub(r"\[(\d+)\]", lambda place: f".{int(place[1]) + 1}.member", name).lstrip(".")
             told = f"Value '{str(params)[:200]}' at '{path}' failed to satisfy constraint: Member must {rule}"
             errors.report(name, "constraint", told=told)

@@ -179,3 +179,17 @@ def test_a_services_actions_are_found_once(empty: LocalCloud) -> None:
 
     assert "send_message" in names
     assert responses.method_names_from_class(SQSResponse) is names
+
+
+def test_an_answer_spelled_as_in_the_api_stays_as_it_is(empty: LocalCloud) -> None:
+    table: Any = empty.client("dynamodb")
+    table.create_table(
+        TableName="t", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+    )  # fmt: skip
+    item = {"pk": {"S": "a"}, "Item": {"M": {"none": {"NULL": True}, "some": {"L": [{"N": "1"}, {"BOOL": False}]}}}}
+    table.put_item(TableName="t", Item=item)
+
+    assert table.get_item(TableName="t", Key={"pk": {"S": "a"}})["Item"] == item
+    assert "Item" not in table.get_item(TableName="t", Key={"pk": {"S": "b"}})
+    assert "SSEDescription" not in table.describe_table(TableName="t")["Table"]
