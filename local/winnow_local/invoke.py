@@ -78,7 +78,7 @@ class Lambdas:
                 told |= {"requestContext": {"condition": "RetriesExhausted"}, "responsePayload": json.loads(payload)}
                 self._cloud.events.send(target, told, invoker="lambda")
 
-        clock.call_later(ASYNC_DELAYS[attempt], lambda: clock.spawn(run, name=name), name="asynchronous invoke")
+        clock.call_later(ASYNC_DELAYS[attempt], run, name=name)
 
     def run_in_process(self, function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
         """Payload, error type and log of calling the handler right here."""

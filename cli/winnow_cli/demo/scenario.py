@@ -197,7 +197,7 @@ class Scenario:
         for wave, (day, part) in enumerate(zip(LATER_WAVES_DAYS, parts[1:], strict=True), start=1):
             self._cloud.clock.call_later(
                 day * 86_400,
-                lambda part=part, wave=wave: self._cloud.clock.spawn(lambda: self._drop(part, wave=wave), name="drop"),
+                lambda part=part, wave=wave: self._drop(part, wave=wave),
                 name="drop",
                 background=True,
             )
