@@ -230,7 +230,7 @@ class Gate(Section):
     alpha: float = Field(0.1, gt=0.0, lt=0.5, description="Total error probability over all planned looks.")
     planned_looks: int = Field(20, ge=1, le=1000, description="Gate decisions the evaluation set is meant to last for.")
     min_records: int = Field(50, ge=10, le=1_000_000, description="Fewer evaluation records decide nothing.")
-    min_gain: float = Field(0.0, ge=-0.2, le=0.5, description="Metric by which the challenger must be better.")
+    min_gain: float = Field(0.0, ge=-0.2, le=0.5, description="How much better the metric must be.")
     class_floor: float = Field(0.15, ge=0.0, le=1.0, description="No class may lose more recall than this.")
     max_ece_increase: float = Field(0.1, ge=0.0, le=1.0, description="Calibration may not get worse by more than this.")
 

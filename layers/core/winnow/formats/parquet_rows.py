@@ -34,7 +34,7 @@ IMAGE_BATCH = 8
 LONGEST = 1_000_000
 """Characters of a text before its row is refused here already."""
 
-_PANIC = re.compile(r"on an `Err` value: \w+\((?:\w+ \{[^}]*\}|\"(.*?)\")")
+_PANIC = re.compile(r"on an `Err` value: (?:\w+\()*\"?([^\"{\[]+)")
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _INDEX = re.compile(r"__index_level_\d+__")
 """What pandas calls the numbers of rows, which say nothing about them."""
@@ -236,10 +236,8 @@ def main(argv: list[str] | None = None) -> int:
     # Rust's panics derive from BaseException; whatever it is, it is the file's fault and this process ends.
     except BaseException as error:  # noqa: BLE001
         said = _PANIC.search(str(error))
-        why = (said[1] if said and said[1] else str(error).splitlines()[0] if str(error) else type(error).__name__)[
-            :200
-        ]
-        _print({"problem": f"the file is damaged: {why}", "code": "truncated"}, out)
+        why = said[1].strip() if said else f"{error}".partition("\n")[0] or type(error).__name__
+        _print({"problem": f"the file is damaged: {why[:200]}", "code": "truncated"}, out)
     _print({"end": True}, out)
     out.flush()
     return 0

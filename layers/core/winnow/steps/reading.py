@@ -44,7 +44,10 @@ FORMATS = (*_JSON_LINES, *_CSV, ".txt", ".parquet", ".png", ".jpg", ".jpeg")
 """Endings of names that are read; `.gz` may follow those of texts."""
 
 LONGEST = 2_000_000
-"""Characters of a line of JSON or of a record of CSV, except where an image stands in it."""
+"""Characters of a line of JSON or of a record of CSV."""
+
+LONGEST_IMAGE = 32_000_000
+"""The same where an image stands in it, in base64. A larger one is better dropped as a file of its own."""
 
 MOST_VALUES = 250_000
 """Values in one line of JSON: each may cost fifty times its three characters once it is parsed."""
@@ -84,7 +87,7 @@ class _Reading:
 
     @property
     def longest(self) -> int:
-        return self.bytes * 4 // 3 + LONGEST if self.task.kind == "image" else LONGEST
+        return LONGEST_IMAGE if self.task.kind == "image" else LONGEST
 
     @property
     def lines(self) -> int:
@@ -210,7 +213,7 @@ def _json_row(number: int, text: str, reading: _Reading) -> Row:
         if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
             raise BadInput(f"row {number} holds more than {MOST_VALUES} values; split it", code="oversized")
         body = json.loads(text, object_pairs_hook=_unambiguous)
-        if "\\ud" in text.lower():
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(body, ensure_ascii=False).encode()  # half of an escaped pair could not be stored
         if not isinstance(body, dict):
             raise BadInput(f"row {number} is not a JSON object", code="wrong-type")
