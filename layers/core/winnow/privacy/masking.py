@@ -247,7 +247,7 @@ def mask_row(row: Row) -> tuple[dict[str, Cell], int]:
     return masked, count
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _mask_cell(text: str) -> tuple[str, int]:
     """Columns of categories repeat a few texts for ever."""
     masked, findings = mask_text(text)
