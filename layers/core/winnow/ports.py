@@ -6,7 +6,7 @@ a lost reply is read back), and steps rely on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -18,6 +18,7 @@ from winnow.loop import Loop
 from winnow.models.package import ModelCard
 from winnow.models.predictions import Predictions
 from winnow.records import PoolObject
+from winnow.tables import Sheet
 
 QueueName = Literal["ingest", "score", "candidates", "collect", "capture"]
 MachineName = Literal["improve", "rescore"]
@@ -329,6 +330,15 @@ class Images(Protocol):
         """Decode PNG or JPEG, upright, longest side at most `side`, metadata gone. Raises BadInput."""
 
 
+class Parquet(Protocol):
+    def sheet(self, data: bytes, *, key: str, wanted: Collection[str] | None, most: int, limit: int) -> Sheet:
+        """Header and records of a Parquet file that nobody trusts: its `wanted` columns, or all.
+
+        `most` is how many columns it may have, `limit` how many bytes its records may make. Cells are JSON's values; the
+        column `image` gives bytes. Raises BadInput.
+        """
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything a step may touch, handed to it whole."""
@@ -347,4 +357,5 @@ class Ports:
     executions: Executions
     models: Models
     images: Images
+    parquet: Parquet
     loop: Loop
