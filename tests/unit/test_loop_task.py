@@ -19,6 +19,17 @@ def test_a_regression_has_no_classes_and_texts_of_its_own() -> None:
     assert parse(to_yaml(loop)) == loop
 
 
+def test_what_a_regression_leaves_out_fits_numbers_and_what_it_says_counts() -> None:
+    left_out = parse(REGRESSION + "\nacquisition: {selector: top_k}\nquality: {workers_per_item: 5}")
+    chosen = parse(REGRESSION + "\nacquisition: {strategy: random}\nquality: {consensus: weighted_mean}")
+
+    assert (left_out.acquisition.strategy, left_out.acquisition.selector) == ("variance", "top_k")
+    assert (left_out.quality.consensus, left_out.quality.workers_per_item) == ("median", 5)
+    assert (chosen.acquisition.strategy, chosen.quality.consensus) == ("random", "weighted_mean")
+    assert parse(to_yaml(left_out)) == left_out
+    assert (parse("").acquisition.strategy, parse("").quality.consensus) == ("margin", "majority")
+
+
 def test_the_positive_class_is_the_first_rare_one() -> None:
     loop = parse("task: {kind: table, classes: [a, b, c], rare_classes: [c, b]}\ngate: {metric: average_precision}")
 
@@ -64,8 +75,19 @@ def test_what_said_nothing_of_it_means_what_it_meant() -> None:
         ),
         (
             "task: {kind: table, type: regression}\nquality: {consensus: dawid_skene}",
-            "quality.consensus: dawid_skene counts classes and a number has none",
+            "quality.consensus: dawid_skene does not fit regression; choose median or weighted_mean",
         ),
+        ("quality: {consensus: median}", "median does not fit classification; choose majority or dawid_skene"),
+        (
+            "task: {kind: table, type: regression}\nacquisition: {strategy: margin}",
+            "acquisition.strategy: margin needs probabilities, which a regression does not give; choose one of random, var",
+        ),
+        ("acquisition: {strategy: variance}", "variance needs prediction, which a classification does not give"),
+        (
+            "task: {kind: table, type: regression}\ntraining: {members: 0}",
+            "variance asks a committee, but training.members is 0; raise it or choose one of random",
+        ),
+        ("task: {kind: table, type: regression}\nquality: 3", "quality: Input should be a valid dictionary"),
         ("limits: {max_rows: 0}", "limits.max_rows"),
     ],
 )

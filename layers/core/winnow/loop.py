@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from winnow.acquisition import STRATEGIES
+from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice
 from winnow.errors import ConfigError
 from winnow.records import Kind
 from winnow.selection import SELECTORS
@@ -22,6 +22,10 @@ ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["accuracy", "average_precision", "r2"]
+
+
+CONSENSUS = {"classification": ("majority", "dawid_skene"), "regression": ("median", "weighted_mean")}
+"""How the answers of a task may become a label; the first is the default."""
 
 
 class Section(BaseModel):
@@ -137,7 +141,10 @@ class Arms(Section):
 class Acquisition(Section):
     """Which records are worth a person's time."""
 
-    strategy: str = Field("margin", description="Score of the active arm once a trained champion exists.")
+    strategy: str = Field(
+        "margin",
+        description="Score of the active arm once a trained champion exists; of regression by default variance.",
+    )
     selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
@@ -193,7 +200,9 @@ class Quality(Section):
     """When a label is believed."""
 
     workers_per_item: int = Field(3, ge=1, le=9, description="Annotators asked per item.")
-    consensus: Literal["majority", "dawid_skene"] = Field("majority", description="How answers become a label.")
+    consensus: Literal["majority", "dawid_skene", "median", "weighted_mean"] = Field(
+        "majority", description="How answers become a label; of regression median (the default) or weighted_mean."
+    )
     min_confidence: float = Field(0.6, ge=0.0, le=1.0, description="A consensus below this goes to experts.")
     expert_workers: int = Field(1, ge=1, le=9, description="Experts asked per disputed item.")
     disputes: bool = Field(True, description="Whether disputed items are asked of experts at all.")
@@ -302,6 +311,20 @@ class Loop(Section):
     limits: Limits = Field(default_factory=Limits, description="What counts as usable input.")
     slo: Slo = Field(default_factory=Slo, description="What is promised.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_task(cls, body: Any) -> Any:
+        """What a section leaves out means what fits the task's type."""
+        task = body.get("task") if isinstance(body, dict) else None
+        if (task.get("type") if isinstance(task, dict) else getattr(task, "type", None)) != "regression":
+            return body
+        fitting = {
+            "acquisition": {"strategy": DEFAULTS["regression"]},
+            "quality": {"consensus": CONSENSUS["regression"][0]},
+        }
+        given = {name: body.get(name, {}) for name in fitting}
+        return {**body, **{name: {**fitting[name], **own} for name, own in given.items() if isinstance(own, dict)}}
+
     @model_validator(mode="after")
     def _affordable(self) -> Loop:
         if self.acquisition.arms.rare > 0 and not self.task.rare_classes:
@@ -316,14 +339,15 @@ class Loop(Section):
             raise ValueError(f"gate.metric: {self.gate.metric} does not fit {self.task.type}; choose auto, {fitting}")
         if self.gate.metric == "average_precision" and self.task.positive_class is None:
             raise ValueError("gate.metric: average_precision is about one class; name it in task.positive_class")
-        if regression and self.quality.consensus == "dawid_skene":
-            raise ValueError("quality.consensus: dawid_skene counts classes and a number has none; choose majority")
-        strategy = self.acquisition.strategy
-        if "members" in STRATEGIES[strategy].needs and not self.training.members:
-            able = ", ".join(sorted(name for name, other in STRATEGIES.items() if "members" not in other.needs))
+        consensuses = CONSENSUS[self.task.type]
+        if self.quality.consensus not in consensuses:
             raise ValueError(
-                f"acquisition.strategy: {strategy} asks a committee, but training.members is 0; raise it or choose one of {able}"
+                f"quality.consensus: {self.quality.consensus} does not fit {self.task.type}; choose {' or '.join(consensuses)}"
             )
+        try:
+            check_choice(self.acquisition.strategy, task=self.task.type, members=self.training.members)
+        except ConfigError as error:
+            raise ValueError(f"acquisition.strategy: {error}") from error
         return self
 
     @property
