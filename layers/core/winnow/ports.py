@@ -123,7 +123,10 @@ class Queues(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One annotator's answer to one item. `worker` is a pseudonym (keyed hash), never the backend's own id."""
+    """One annotator's answer to one item. `worker` is a pseudonym (keyed hash), never the backend's own id.
+
+    `label` is a class, or what was written where a number was asked for.
+    """
 
     worker: str
     label: str | None
@@ -133,7 +136,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class LabelingJob:
-    """What a labeling backend is asked to do. Lines of the manifest carry `candidate_id`."""
+    """What a labeling backend is asked to do. Lines of the manifest carry `candidate_id`.
+
+    `kind` names the form that annotators see: `text`, `image` or `table` to choose a class of, `number` for a row whose
+    answer is a number.
+    """
 
     name: str
     manifest_key: str
@@ -156,7 +163,7 @@ class LabelingOutcome:
     total: int
     failure: str | None = None
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """candidate id → {"label", "confidence"}; an item nobody answered is absent."""
+    """candidate id → {"label", "confidence"}, the label a class or a number; an item nobody answered is absent."""
     answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
 
