@@ -20,6 +20,7 @@ from winnow.steps.candidates import Candidates
 from winnow.steps.evaluate_challenger import evaluate_challenger
 from winnow.steps.index_candidates import index_candidates
 from winnow.steps.prepare_task import prepare_task
+from winnow.steps.report_health import report_health
 from winnow.steps.score_records import ScoreRequest, score_records
 from winnow.steps.select_batch import SelectRequest, select_batch
 
@@ -53,6 +54,9 @@ def assert_accounted(here: World, *, scored: int) -> None:
     assert (ledger.scored, ledger.lost, ledger.arrived) == (scored, 0, scored)
     wrong = {name: found.detail for name, found in check_invariants(here.ports).items() if not found.ok}
     assert wrong == {}
+    gauges = report_health({}, here.ports).body
+    assert (gauges["PoolRecords"], gauges["UnscoredObjects"], gauges["BacklogItems"]) == (scored, 0, 0)
+    assert ("RareClassShare" in gauges) == bool(here.ports.loop.task.rare_classes)
 
 
 def test_numbers_go_all_the_way_round() -> None:
