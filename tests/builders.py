@@ -5,14 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tests.fakes import FakeModel
 from winnow import layout
-from winnow.models.package import ModelCard, ModelInput
+from winnow.models.package import ModelCard, ModelInput, ModelOutputs
 from winnow.models.predictions import Predictions
 from winnow.privacy.masking import MASKER_VERSION
 from winnow.records import to_jsonl
@@ -35,6 +35,18 @@ def lines(prefix: str, labels: Sequence[str], *, arm: str = "active") -> list[di
     return [line(f"{prefix}{number}", label, arm=arm) for number, label in enumerate(labels)]
 
 
+def sizes(prefix: str, numbers: Sequence[float], *, arm: str = "active") -> list[dict[str, Any]]:
+    """A line of a table a number: its row holds the number as `size`, and its label is ten times that."""
+    return [
+        {
+            **{k: v for k, v in line(f"{prefix}{n}", "", arm=arm).items() if k != "text"},
+            "label": 10 * size,
+            "row": {"size": size},
+        }
+        for n, size in enumerate(numbers)
+    ]
+
+
 def commit(
     ports: Any,
     version: str,
@@ -45,6 +57,8 @@ def commit(
     parent: str | None = None,
     batches: Sequence[str] = ("b1",),
     classes: Sequence[str] = CLASSES,
+    kind: str = "text",
+    task: str = "classification",
     head: bool = True,
 ) -> str:
     """Write a dataset version, as collect_labels leaves it, without going through the journal."""
@@ -56,13 +70,15 @@ def commit(
         ports.data.objects[key] = body
         files[key] = hashlib.sha256(body).hexdigest()
     by_class: dict[str, int] = {}
-    for row in train:
+    for row in train if task == "classification" else ():
         by_class[row["label"]] = by_class.get(row["label"], 0) + 1
     manifest = {
         "format": 1, "version": version, "parent": parent, "batches": list(batches), "held_out": [],
         "counts": {role: len(rows) for role, rows in parts.items()}, "by_class": by_class, "by_arm": {},
-        "classes": list(classes), "kind": "text", "files": files,
+        "classes": list(classes), "kind": kind, "files": files,
     }  # fmt: skip
+    if task != "classification":
+        manifest["task"] = task
     ports.data.objects[layout.dataset(version)] = json.dumps(manifest).encode()
     if head:
         ports.data.objects[layout.HEAD] = json.dumps({"format": 1, "version": version}).encode()
@@ -90,6 +106,22 @@ def knowing(
         return Predictions(rows, np.zeros((len(payloads), 2), dtype=np.float32))
 
     return FakeModel(card(model, dataset=dataset), predict)
+
+
+def estimating(model: str, guess: Callable[[float], float], *, dataset: str | None = "d1") -> FakeModel:
+    """A regression that predicts `guess(size)` of a row."""
+
+    def predict(payloads: Sequence[Mapping[str, Any]]) -> Predictions:
+        numbers = np.array([guess(payload["row"]["size"]) for payload in payloads], dtype=np.float32)
+        empty = np.zeros((len(payloads), 0), dtype=np.float32)
+        return Predictions(empty, np.zeros((len(payloads), 2), dtype=np.float32), prediction=numbers)
+
+    made = ModelCard(
+        model=model, kind="table", task="regression", classes=(), masker=MASKER_VERSION, files={"model.onnx": "0" * 64},
+        inputs=(ModelInput(name="c0", kind="number", source="size"),), dataset=dataset,
+        outputs=ModelOutputs(prediction="prediction"),
+    )  # fmt: skip
+    return FakeModel(made, predict)
 
 
 def uniform(model: str) -> FakeModel:

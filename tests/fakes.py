@@ -22,6 +22,7 @@ from typing import Any, Literal
 from winnow import ports as protocols
 from winnow.errors import BadInput, Conflict, NotFound, Retryable
 from winnow.formats.images import PillowImages
+from winnow.formats.parquet import ParquetFiles
 from winnow.layout import BOOTSTRAP
 from winnow.loop import Loop, parse
 from winnow.models.predictions import Predictions
@@ -565,7 +566,7 @@ def make_ports(*, loop: Loop | str | None = None, stack: str = "winnow", **overr
         "queues": MemoryQueues(),
         "labeling": FakeLabeling(), "training": FakeTraining(), "serving": FakeServing(), "registry": FakeRegistry(),
         "alarms": FakeAlarms(), "executions": FakeExecutions(), "models": FakeModels(),
-        "images": PillowImages(),
+        "images": PillowImages(), "parquet": ParquetFiles(),
     }  # fmt: skip
     unknown = sorted(set(overrides) - set(fakes))
     assert not unknown, f"no such ports: {unknown}"
@@ -581,7 +582,7 @@ _PROTOCOLS: Mapping[str, type] = {
     "queues": protocols.Queues, "labeling": protocols.LabelingBackend, "training": protocols.Training,
     "serving": protocols.Serving, "registry": protocols.Registry, "alarms": protocols.Alarms,
     "executions": protocols.Executions, "models": protocols.Models,
-    "images": protocols.Images,
+    "images": protocols.Images, "parquet": protocols.Parquet,
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Writes the two models that score before any label exists; run it again only to change them.
+"""Writes the three models that score before any label exists; run it again only to change them.
 
     python training/bootstrap.py layers/core/winnow/models/bootstrap
 
-Both are fixed random projections: probabilities are equal for every class, and the embedding alone tells records apart,
+They are fixed random projections: probabilities are equal for every class, and the embedding alone tells records apart,
 which is all that coverage selection needs. The same script gives the same bytes.
 """
 
@@ -19,6 +19,7 @@ import numpy as np  # noqa: E402
 from image_model import CELLS, ORIENTATIONS, add_gradients, add_grey  # noqa: E402
 from text_model import add_uniform, add_unit, build_hash_graph  # noqa: E402
 
+from winnow.models.package import HASHED_WIDTH  # noqa: E402
 from winnow.onnx.wire import FLOAT, INT64, GraphBuilder  # noqa: E402
 
 SEED = 20_260_101
@@ -52,13 +53,30 @@ def build_image_graph(*, seed: int) -> bytes:
     return graph.to_bytes()
 
 
+def build_row_graph(*, seed: int) -> bytes:
+    """Input `row`, float32 (n, 256) of form `hashed-1`, projected to 64 dimensions; `prediction` is 0."""
+    graph = GraphBuilder("winnow-table-bootstrap")
+    row = graph.input("row", FLOAT, ("n", HASHED_WIDTH))
+    count = graph.input("class_count", INT64, ())
+    directions = np.random.default_rng(seed).standard_normal((HASHED_WIDTH, DIMENSIONS)) / np.sqrt(DIMENSIONS)
+    embedding = graph.op("MatMul", row, graph.constant(directions.astype(np.float32)))
+    add_uniform(graph, embedding, count)
+    nothing = graph.op("Mul", embedding, graph.constant(np.float32(0)))
+    axis = graph.constant(np.array([1]))
+    graph.output("prediction", graph.op("ReduceSum", nothing, axis, keepdims=0), FLOAT, ("n",))
+    graph.output("embedding", embedding, FLOAT, ("n", DIMENSIONS))
+    return graph.to_bytes()
+
+
 def _pooled(graph: GraphBuilder, source: str, *, window: int) -> str:
     return graph.op("AveragePool", source, kernel_shape=[window, window], strides=[window, window])
 
 
 def main(folder: Path) -> None:
-    """Write text.onnx and image.onnx into `folder`."""
-    for name, content in (("text", build_hash_graph(seed=SEED)), ("image", build_image_graph(seed=SEED))):
+    """Write text.onnx, image.onnx and table.onnx into `folder`."""
+    graphs = {"text": build_hash_graph, "image": build_image_graph, "table": build_row_graph}
+    for name, build in graphs.items():
+        content = build(seed=SEED)
         (folder / f"{name}.onnx").write_bytes(content)
         print(f"{name}.onnx {len(content)} bytes")
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
+from heads import Heads, share_of_unseen
 from logistic import Head, fit_logistic
 
 from winnow.models.calibration import fit_temperature, nll
@@ -56,6 +57,12 @@ class Committee:
     """Share of records that a head fitted without their fold gets right; None when no fold could be fitted."""
     out_of_fold_log_loss: float | None
 
+    @property
+    def heads(self) -> Heads:
+        """What the graph's end needs."""
+        bias = np.stack([head.bias for head in (self.main, *self.members)])
+        return Heads(bias=bias, temperature=self.temperature, seen=self.seen, unseen_share=self.unseen_share)
+
 
 def fit_committee(
     features: Features,
@@ -79,8 +86,8 @@ def fit_committee(
         raise ValueError("a classifier needs labels of at least two classes")
     present = np.flatnonzero(seen)
     targets = np.searchsorted(present, labels)
-    space, axes = _span(features, dimensions=dimensions, rng=rng)
-    held_out = _HeldOut(space.rows, targets, fold=_folds(targets, groups=groups, rng=rng), classes=len(present))
+    space, axes = span(features, dimensions=dimensions, rng=rng)
+    held_out = HeldOut(space.rows, targets, fold=folds(targets, groups=groups, rng=rng), classes=len(present))
     cost = held_out.best_cost() if cost is None else cost
     temperature, accuracy, loss = held_out.calibrate(cost)
     main = fit_logistic(space.rows, targets, classes=len(present), cost=cost, rounds=ROUNDS)
@@ -88,22 +95,20 @@ def fit_committee(
     start = Head(weights=main.weights * _MEMBER_START, bias=main.bias * _MEMBER_START)
     committee = []
     for _ in range(members):
-        weights = _resample(targets, rng=rng)
+        weights = resample(targets, rng=rng)
         drawn = np.flatnonzero(weights)
         head = fit_logistic(
             space.rows[drawn], targets[drawn], classes=len(present), cost=cost, rounds=MEMBER_ROUNDS, start=start,
             weights=weights[drawn],
         )  # fmt: skip
         committee.append(_widened(space.back(head), present, classes=classes))
-    missing = classes - len(present)
-    share = min(1.0 / (len(labels) + classes), 0.5 / missing) if missing else 0.0
     return Committee(
         main=_widened(space.back(main), present, classes=classes),
         members=tuple(committee),
         temperature=temperature,
         axes=axes,
         seen=seen,
-        unseen_share=share,
+        unseen_share=share_of_unseen(len(labels), seen),
         cost=cost,
         out_of_fold_accuracy=accuracy,
         out_of_fold_log_loss=loss,
@@ -111,7 +116,7 @@ def fit_committee(
 
 
 @dataclass(frozen=True)
-class _Space:
+class Space:
     """Rows (n, r) to fit on, and the basis (D, r) that carries weights fitted on them back; None = the features."""
 
     rows: Any
@@ -121,24 +126,24 @@ class _Space:
         return head if self.basis is None else Head(weights=self.basis @ head.weights, bias=head.bias)
 
 
-def _span(features: Features, *, dimensions: int, rng: np.random.Generator) -> tuple[_Space, npt.NDArray[np.float64]]:
+def span(features: Features, *, dimensions: int, rng: np.random.Generator) -> tuple[Space, npt.NDArray[np.float64]]:
     """A cheaper, equivalent space (ridge solutions lie in the span of the rows), and the principal directions."""
     count, width = features.shape
     sparse = scipy.sparse.issparse(features)
     if count > (ROTATE_SPARSE if sparse else ROTATE_DENSE) or count >= width:
-        return _Space(rows=features, basis=None), _principal(features, dimensions=dimensions, rng=rng)
+        return Space(rows=features, basis=None), principal(features, dimensions=dimensions, rng=rng)
     product = features @ features.T
     gram = product.toarray() if sparse else product
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     keep = values > max(values[-1], 1e-12) * 1e-7
     values, vectors = values[keep][::-1], vectors[:, keep][:, ::-1]
-    vectors = _signed(vectors)
+    vectors = signed(vectors)
     rows = vectors * np.sqrt(values)
     basis = np.asarray(features.T @ (vectors / np.sqrt(values)), dtype=np.float64)
-    return _Space(rows=rows, basis=basis), basis[:, :dimensions]
+    return Space(rows=rows, basis=basis), basis[:, :dimensions]
 
 
-def _folds(targets: npt.NDArray[np.int64], *, groups: Sequence[str], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def folds(targets: npt.NDArray[np.int64], *, groups: Sequence[str], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """A fold 0..FOLDS-1 for every record: whole groups, dealt out class by class."""
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     first = np.full(len(names), -1, dtype=np.int64)
@@ -149,7 +154,7 @@ def _folds(targets: npt.NDArray[np.int64], *, groups: Sequence[str], rng: np.ran
     return dealt[group]
 
 
-def _principal(features: Features, *, dimensions: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def principal(features: Features, *, dimensions: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Leading right singular vectors (D, k) by a randomised range finder (Halko, Martinsson, Tropp 2011)."""
     count, width = features.shape
     size = max(min(dimensions, min(count, width) - 1), 1)
@@ -160,41 +165,51 @@ def _principal(features: Features, *, dimensions: int, rng: np.random.Generator)
     basis, _ = np.linalg.qr(sketch.astype(np.float64))
     small = np.asarray(features @ basis.astype(features.dtype), dtype=np.float64)
     _, turned = np.linalg.eigh(small.T @ small)
-    return _signed(basis @ turned[:, ::-1][:, :size])
+    return signed(basis @ turned[:, ::-1][:, :size])
 
 
-def _signed(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def signed(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Columns with their largest entry positive: the sign is free, and would hang on the linear-algebra library."""
     return vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
 
 
-class _HeldOut:
-    """Logits (n, C) of every record from a head fitted without its fold, by cost; each is fitted once."""
+class HeldOut:
+    """Logits of every record from a head fitted without its fold, by cost; each is fitted once."""
 
-    def __init__(self, rows: Any, targets: npt.NDArray[np.int64], *, fold: npt.NDArray[np.int64], classes: int) -> None:
-        self._rows, self._targets, self._fold, self._classes = rows, targets, fold, classes
+    def __init__(
+        self,
+        rows: Any,
+        targets: npt.NDArray[np.int64],
+        *,
+        fold: npt.NDArray[np.int64],
+        classes: int,
+        costs: Sequence[float] = COSTS,
+    ) -> None:
+        self._rows, self._targets, self._fold, self._classes, self._costs = rows, targets, fold, classes, costs
         self._logits: dict[tuple[int, float], npt.NDArray[np.float64]] = {}
-        met = [np.unique(targets[fold != number]) for number in range(FOLDS)]
-        self._usable = [number for number in range(FOLDS) if len(met[number]) > 1 and (fold == number).any()]
-        self._met = met
+        self._met, self._usable = usable_folds(targets, fold)
 
     def best_cost(self) -> float:
-        """The cost with the lowest calibrated loss; the second of `COSTS` when no fold can be fitted."""
+        """The cost with the lowest calibrated loss; the second one when no fold can be fitted."""
         if not self._usable:
-            return COSTS[1]
-        folds = self._usable if len(self._targets) <= SEARCH_ALL_FOLDS else self._usable[:1]
-        for number in folds:
-            self._fit(number, COSTS)
-        return min(COSTS, key=lambda cost: self._judge(cost, folds)[2])
+            return self._costs[1]
+        searched = self._usable if len(self._targets) <= SEARCH_ALL_FOLDS else self._usable[:1]
+        for number in searched:
+            self._fit(number, self._costs)
+        return min(self._costs, key=lambda cost: self._judge(cost, searched)[2])
 
     def calibrate(self, cost: float) -> tuple[float, float | None, float | None]:
         """Temperature, accuracy and loss over all folds; 1 and None when none can be fitted."""
         if not self._usable:
             return 1.0, None, None
-        for number in self._usable:
+        return self._judge(cost, self._usable)
+
+    def raw(self, cost: float, numbers: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Logits (m, C) of the records of these folds, fold after fold."""
+        for number in numbers:
             if (number, cost) not in self._logits:
                 self._fit(number, (cost,))
-        return self._judge(cost, self._usable)
+        return np.concatenate([self._logits[number, cost] for number in numbers])
 
     def _fit(self, number: int, costs: Sequence[float]) -> None:
         inside, outside, present = self._fold != number, self._fold == number, self._met[number]
@@ -204,23 +219,45 @@ class _HeldOut:
         for cost in costs:  # ascending: each starts from the last one's weights
             head = fit_logistic(rows, targets, classes=len(present), cost=cost, rounds=ROUNDS // 2, start=head)
             scores = others @ head.weights + head.bias
-            # A class the fold has not met scores as low as the least likely one it has.
-            logits = np.repeat(scores.min(axis=1, keepdims=True), self._classes, axis=1)
-            logits[:, present] = scores
-            self._logits[number, cost] = logits
+            self._logits[number, cost] = spread_over(scores, present, classes=self._classes)
 
-    def _judge(self, cost: float, folds: Sequence[int]) -> tuple[float, float, float]:
-        logits = np.concatenate([self._logits[number, cost] for number in folds])
-        targets = np.concatenate([self._targets[self._fold == number] for number in folds])
-        known = np.concatenate([np.isin(self._targets[self._fold == number], self._met[number]) for number in folds])
-        accuracy = float(((logits.argmax(axis=1) == targets) & known).mean())
-        if not known.any():
-            return 1.0, accuracy, float("inf")
-        temperature = fit_temperature(logits[known], targets[known])
-        return temperature, accuracy, nll(logits[known], targets[known], temperature=temperature)
+    def _judge(self, cost: float, numbers: Sequence[int]) -> tuple[float, float, float]:
+        targets = np.concatenate([self._targets[self._fold == number] for number in numbers])
+        known = np.concatenate([np.isin(self._targets[self._fold == number], self._met[number]) for number in numbers])
+        return judge(self.raw(cost, numbers), targets, known)
 
 
-def _resample(targets: npt.NDArray[np.int64], *, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def judge(
+    logits: npt.NDArray[np.float64], targets: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]
+) -> tuple[float, float, float]:
+    """Temperature, accuracy and calibrated loss of held-out logits (m, C); what was not `known` counts as wrong."""
+    accuracy = float(((logits.argmax(axis=1) == targets) & known).mean())
+    if not known.any():
+        return 1.0, accuracy, float("inf")
+    temperature = fit_temperature(logits[known], targets[known])
+    return temperature, accuracy, nll(logits[known], targets[known], temperature=temperature)
+
+
+def usable_folds(
+    targets: npt.NDArray[np.int64], fold: npt.NDArray[np.int64]
+) -> tuple[list[npt.NDArray[np.int64]], list[int]]:
+    """The classes met outside of each fold, and the folds that can be judged: two classes outside, a record inside."""
+    met = [np.unique(targets[fold != number]) for number in range(FOLDS)]
+    return met, [number for number in range(FOLDS) if len(met[number]) > 1 and (fold == number).any()]
+
+
+def spread_over(scores: npt.NDArray[Any], present: npt.NDArray[np.int64], *, classes: int) -> npt.NDArray[np.float64]:
+    """Scores (m, P) of the classes `present` as logits (m, C): an unmet class is as unlikely as the least likely one.
+
+    >>> spread_over(np.array([[2.0, 1.0]]), np.array([0, 2]), classes=3).tolist()
+    [[2.0, 1.0, 1.0]]
+    """
+    logits = np.repeat(scores.min(axis=1, keepdims=True), classes, axis=1).astype(np.float64)
+    logits[:, present] = scores
+    return logits
+
+
+def resample(targets: npt.NDArray[np.int64], *, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """How often each record stands in a bootstrap sample that keeps every class's number of records."""
     weights = np.zeros(len(targets))
     for target in np.unique(targets):

@@ -8,52 +8,80 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from table_files import SUFFIXES, read_table
 
-Payload = str | bytes | npt.NDArray[np.uint8]
+from winnow.errors import BadInput
+from winnow.tables import RESERVED, Cell, as_text, row, text_cell
+
+Payload = str | bytes | npt.NDArray[np.uint8] | Mapping[str, Cell]
 
 _TABLES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".csv.gz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MOST_PROBLEMS = 0.1
+"""Share of a table's lines that may be unreadable; more of them say that something else is wrong."""
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,14})\.0+")
+"""How pandas writes whole numbers of a column with gaps."""
+
 _ID_FIELDS = ("file", "filename", "image", "path", "id")
 _LABEL_FIELDS = ("class_name", "label", "class")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A labeled text (str), encoded image (bytes) or decoded image (uint8 array); `cluster` names near-duplicates."""
+    """A labeled text (str), encoded image (bytes), decoded image (uint8 array) or table row (cells by column).
+
+    `label` is a class, or a number (float); `cluster` names near-duplicates.
+    """
 
     id: str
     payload: Payload
-    label: str
+    label: str | float
     cluster: str
     arm: str = "imported"
     batch: int = 0
 
+    @property
+    def row(self) -> Mapping[str, Cell]:
+        """The payload of a table's example."""
+        assert isinstance(self.payload, Mapping)  # the kind is table
+        return self.payload
 
-def read_channel(folder: Path, *, kind: str) -> list[Example]:
+    @property
+    def request(self) -> Any:
+        """The payload as a model takes it."""
+        return {"row": self.payload} if isinstance(self.payload, Mapping) else self.payload
+
+
+def read_channel(folder: Path, *, kind: str, task: str = "classification") -> list[Example]:
     """The `train` channel: JSON Lines as `plan_training` writes them. Raises `ValueError` naming the line."""
     files = sorted(path for path in folder.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
     if not files:
         raise ValueError(f"channel train holds no .jsonl or .jsonl.gz file in {folder}")
     examples = []
     for path in files:
-        for number, row in _json_lines(path):
+        for number, body in _json_lines(path):
             try:
-                payload = _payload(row, kind=kind, text_field="text")
+                payload = _payload(body, kind=kind, text_field="text")
+                label = body["label"]
                 examples.append(
                     Example(
-                        id=str(row["id"]), payload=payload, label=str(row["label"]),
-                        cluster=str(row.get("cluster") or row["id"]), arm=str(row.get("arm", "imported")),
-                        batch=int(row.get("batch", 0)),
+                        id=str(body["id"]), payload=payload,
+                        label=_number(label) if task == "regression" else str(label),
+                        cluster=str(body.get("cluster") or body["id"]), arm=str(body.get("arm", "imported")),
+                        batch=int(body.get("batch", 0)),
                     )
                 )  # fmt: skip
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, BadInput) as error:
                 raise ValueError(f"{path.name} line {number}: {error!r}") from error
     # The order of lines must not decide anything: the same labels give the same model.
     return sorted(examples, key=lambda example: example.id)
@@ -78,15 +106,67 @@ def read_people(path: Path, *, kind: str, label: str | None, text: str, part: st
         files = sorted(item for item in path.iterdir() if item.name.endswith(_TABLES))
     examples = []
     for file in files:
-        for number, row in _comma_lines(file) if ".csv" in file.suffixes else _json_lines(file):
+        for number, body in _comma_lines(file) if ".csv" in file.suffixes else _json_lines(file):
             name = f"{file.name}:{number}"
-            if (label or "label") not in row:
+            if (label or "label") not in body:
                 raise ValueError(f"{name} has no field {label or 'label'!r}; name the label's field with --label")
-            payload = _payload(row, kind=kind, text_field=text)
-            examples.append(Example(id=name, payload=payload, label=str(row[label or "label"]), cluster=name))
+            payload = _payload(body, kind=kind, text_field=text)
+            examples.append(Example(id=name, payload=payload, label=str(body[label or "label"]), cluster=name))
     if not examples:
         raise ValueError(f"{path} holds no examples: give .jsonl, .csv (or .gz), .npz or a folder of images")
     return examples
+
+
+def read_rows(path: Path, *, label: str, task: str, say: Callable[[str], None]) -> list[Example]:
+    """Labeled rows of tables: CSV, Parquet or JSON Lines, plain or gzip, one file or a folder of them.
+
+    Rows without a label are left out, so are lines that cannot be read, and a column that a row lacks is missing there.
+    `say` hears of that. `ValueError` names the file and the remedy.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist")
+    files = sorted(item for item in path.iterdir() if item.name.lower().endswith(SUFFIXES)) if path.is_dir() else [path]
+    examples = []
+    for file in files:
+        table = read_table(file, say=say)
+        if len(table.problems) > MOST_PROBLEMS * (len(table.rows) + len(table.problems)):
+            raise ValueError(f"{file.name}: {len(table.problems)} lines cannot be read, the first: {table.problems[0]}")
+        if table.problems:
+            say(f"{file.name}: {len(table.problems)} lines are left out, the first: {table.problems[0]}")
+        named = any(label in values for values in table.rows)
+        if table.rows and not named:
+            columns = ", ".join(repr(name) for name in list(table.rows[0])[:20])
+            raise ValueError(f"{file.name} has no column {label!r}; name one of {columns} with --label")
+        for name in sorted(set(RESERVED) & set(table.rows[0] if table.rows else ()) - {label}):
+            say(f"column {name!r} of {file.name} is left out: the name is reserved; rename it if it is a feature")
+        for number, values in enumerate(table.rows, start=1):
+            name = f"{file.name}:{number}"
+            try:
+                found = _label(values.pop(label, None), table.cell, task=task)
+                if found is not None:
+                    cells = row(values, columns={}, read=table.cell)
+                    examples.append(Example(id=name, payload=cells, label=found, cluster=name))
+            except (ValueError, BadInput) as error:
+                raise ValueError(f"{name}: {error}") from error
+    if not examples:
+        raise ValueError(f"{path} holds no labeled rows: give {', '.join(SUFFIXES)} or a folder of them")
+    return examples
+
+
+def _label(value: Any, cell: Callable[..., Cell], *, task: str) -> str | float | None:
+    """A row's label, None when it has none. Classes keep their text, so that one may be called None; only `1.0` is 1."""
+    if task == "regression":
+        found = cell(value, kind="number") if value is not None else None
+        return None if found is None else _number(found)
+    if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
+        return value.strip() or None
+    return as_text(text_cell(value) if isinstance(value, str) else cell(value)) or None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"the label {value!r} is no number; a regression learns from numbers")
+    return float(value)
 
 
 def _text_of(path: Path) -> str:
@@ -109,13 +189,18 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _payload(row: Mapping[str, Any], *, kind: str, text_field: str) -> Payload:
+def _payload(body: Mapping[str, Any], *, kind: str, text_field: str) -> Payload:
+    if kind == "table":
+        cells = body.get("row")
+        if not isinstance(cells, Mapping):
+            raise ValueError("field 'row' holds no row")
+        return row(cells, columns={})
     if kind == "text":
-        text = row.get(text_field)
+        text = body.get(text_field)
         if not isinstance(text, str):
             raise ValueError(f"field {text_field!r} holds no text")
         return text
-    image = row.get("image")
+    image = body.get("image")
     if isinstance(image, Mapping):
         image = image.get("png")
     if not isinstance(image, str):

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import image_model
 import numpy as np
 import numpy.typing as npt
 import text_model
+from columns import Columns
 from committee import Committee, fit_committee
 from examples import Example
 from PIL import Image as PillowImage
+from search import Recipe
+from table_model import TableFit, fit_classifier, fit_regression
 from threadpoolctl import threadpool_limits
 
 from winnow.errors import BadInput
-from winnow.models.package import MODEL_FILE, ModelCard, ModelInput, ModelOutputs, digest
+from winnow.models.package import (
+    DECLARED,
+    MODEL_FILE,
+    InputKind,
+    ModelCard,
+    ModelInput,
+    ModelKind,
+    ModelOutputs,
+    Task,
+    digest,
+)
 from winnow.onnx.features import WORDS, clean_text, image_tensor, open_image
 
 _COLOUR_SAMPLE = 200
@@ -26,14 +39,18 @@ _COLOUR_SAMPLE = 200
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model: its graph, the input it wants, and figures that depend on data and seed alone."""
+    """A fitted model: its graph, the inputs it wants, and figures that depend on data and seed alone."""
 
     graph: bytes
-    input: ModelInput
+    inputs: tuple[ModelInput, ...]
     temperature: float
-    cost: float
+    chosen: float | Recipe
+    """What was chosen on held-out records: the linear head's cost, or a table's recipe."""
     members: int
     metrics: dict[str, Any]
+    task: str = "classification"
+    notes: tuple[str, ...] = ()
+    """What a person should know about the data, a sentence each."""
 
 
 def fit(
@@ -43,21 +60,40 @@ def fit(
     classes: Sequence[str],
     seed: int,
     members: int,
-    cost: float | None = None,
+    task: str = "classification",
+    columns: Mapping[str, str] | None = None,
+    positive: str | None = None,
+    chosen: float | Recipe | None = None,
 ) -> Fitted:
-    """Fit on every example. Raises `ValueError` when a label is unknown or fewer than two classes have one."""
+    """Fit on every example; with `chosen` nothing is searched for.
+
+    Of tables, `columns` names the columns to use with their kinds (none: all of them, kinds found out), and `positive`
+    the class whose average precision decides between models. Raises `ValueError` when a label is unknown, or fewer than
+    two classes have one.
+    """
+    # One thread, whatever the machine: sums in another order would be another model.
+    with threadpool_limits(limits=1):
+        if task == "regression":
+            return _fit_numbers(examples, seed=seed, members=members, declared=columns or {}, chosen=chosen)
+        labels = _class_numbers(examples, classes)
+        if kind == "table":
+            return _fit_table(
+                examples, labels, classes=classes, seed=seed, members=members, declared=columns or {},
+                positive=positive, chosen=chosen,
+            )  # fmt: skip
+        return _fit(examples, labels, kind=kind, classes=classes, seed=seed, members=members, cost=chosen)
+
+
+def _class_numbers(examples: Sequence[Example], classes: Sequence[str]) -> npt.NDArray[np.int64]:
     place = {name: number for number, name in enumerate(classes)}
-    unknown = sorted({example.label for example in examples} - set(place))
+    unknown = sorted({str(example.label) for example in examples} - set(place))
     if unknown:
         raise ValueError(f"labels {unknown[:5]} are none of the {len(classes)} classes; add them to the loop's classes")
     counts = Counter(example.label for example in examples)
     if len(counts) < 2:
         have = ", ".join(f"{name} ({count})" for name, count in counts.items()) or "none"
         raise ValueError(f"training needs labels of at least two classes; there are: {have}. Label more records first")
-    labels = np.array([place[example.label] for example in examples], dtype=np.int64)
-    # One thread, whatever the machine: sums in another order would be another model.
-    with threadpool_limits(limits=1):
-        return _fit(examples, labels, kind=kind, classes=classes, seed=seed, members=members, cost=cost)
+    return np.array([place[str(example.label)] for example in examples], dtype=np.int64)
 
 
 def _fit(
@@ -68,7 +104,7 @@ def _fit(
     classes: Sequence[str],
     seed: int,
     members: int,
-    cost: float | None,
+    cost: Any,
 ) -> Fitted:
     groups = [example.cluster for example in examples]
     rng = np.random.default_rng(seed)
@@ -100,14 +136,93 @@ def _fit(
         width = rows.shape[1]
     return Fitted(
         graph=graph,
-        input=wanted,
+        inputs=(wanted,),
         temperature=committee.temperature,
-        cost=committee.cost,
+        chosen=committee.cost,
         members=members,
         metrics=_metrics(
             committee, counts=np.bincount(labels, minlength=len(classes)).tolist(), classes=classes, width=width
         ),
     )
+
+
+def _fit_table(
+    examples: Sequence[Example],
+    labels: npt.NDArray[np.int64],
+    *,
+    classes: Sequence[str],
+    seed: int,
+    members: int,
+    declared: Mapping[str, str],
+    positive: str | None,
+    chosen: Any,
+) -> Fitted:
+    if positive is not None and positive not in classes:
+        raise ValueError(
+            f"the positive class {positive!r} is none of the classes {list(classes)[:5]}; name one of them"
+        )
+    columns = Columns.learn([example.row for example in examples], declared=declared)
+    table = fit_classifier(
+        columns, columns.read([example.row for example in examples]), labels, classes=len(classes),
+        positive=None if positive is None else list(classes).index(positive),
+        groups=[example.cluster for example in examples], members=members, rng=np.random.default_rng(seed),
+        recipe=chosen,
+    )  # fmt: skip
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    figures = {
+        "classes": dict(zip(classes, counts, strict=True)), "classes_without_label": counts.count(0),
+        "temperature": table.temperature,
+    }  # fmt: skip
+    return _table(table, columns, figures, count=len(examples), members=members, declared=declared)
+
+
+def _fit_numbers(
+    examples: Sequence[Example], *, seed: int, members: int, declared: Mapping[str, str], chosen: Any
+) -> Fitted:
+    if len(examples) < 2:
+        raise ValueError(
+            f"training needs at least two labeled rows; there are {len(examples)}. Label more records first"
+        )
+    columns = Columns.learn([example.row for example in examples], declared=declared)
+    table = fit_regression(
+        columns, columns.read([example.row for example in examples]), np.array([float(item.label) for item in examples]),
+        groups=[example.cluster for example in examples], members=members, rng=np.random.default_rng(seed),
+        recipe=chosen,
+    )  # fmt: skip
+    return _table(table, columns, {}, count=len(examples), members=members, declared=declared, task="regression")
+
+
+def _table(
+    table: TableFit,
+    columns: Columns,
+    figures: dict[str, Any],
+    *,
+    count: int,
+    members: int,
+    declared: Mapping[str, str],
+    task: str = "classification",
+) -> Fitted:
+    trees = table.recipe.trees
+    found = {
+        "n": count, **figures, "features": columns.width, "columns": len(columns.numbers) + len(columns.categories),
+        "columns_left_out": len(columns.left_out), "model": table.recipe.family, "members": members,
+        **({"cost": table.recipe.cost} if trees is None else {"rounds": trees.rounds, "leaves": trees.leaves}),
+        **{name: round(value, 6) for name, value in table.figures.items() if np.isfinite(value)},
+    }  # fmt: skip
+    sources = [("number", column.name) for column in columns.numbers]
+    sources += [("category", column.name) for column in columns.categories]
+    inputs = tuple(
+        ModelInput(
+            name=f"c{place}", kind=cast(InputKind, kind), source=name,
+            form=DECLARED if declared and kind == "number" else None,
+        )
+        for place, (kind, name) in enumerate(sources)
+    )  # fmt: skip
+    notes = tuple(f"column {name!r} is left out: {reason}" for name, reason in columns.left_out.items())
+    return Fitted(
+        graph=table.graph, inputs=inputs, temperature=table.temperature, chosen=table.recipe, members=members,
+        metrics=found, task=task, notes=notes,
+    )  # fmt: skip
 
 
 def card_of(
@@ -116,12 +231,16 @@ def card_of(
     """model.json of a fitted model whose graph is saved as model.onnx."""
     return ModelCard(
         model=model,
-        kind="text" if kind == "text" else "image",
+        kind=cast(ModelKind, kind),
         classes=tuple(classes),
-        inputs=(fitted.input,),
+        inputs=fitted.inputs,
         masker=masker,
         files={MODEL_FILE: digest(fitted.graph)},
-        outputs=ModelOutputs(members="members" if fitted.members else None),
+        outputs=ModelOutputs(
+            members="members" if fitted.members else None,
+            prediction="prediction" if fitted.task == "regression" else None,
+        ),
+        task=cast(Task, fitted.task),
         temperature=fitted.temperature,
         dataset=dataset,
         metrics={name: value for name, value in fitted.metrics.items() if name != "classes"},

@@ -120,7 +120,7 @@ def build_graph(extractor: Extractor, committee: Committee) -> bytes:
     rows = graph.op("Mul", graph.op("Sub", rows, graph.constant(extractor.shift)), graph.constant(extractor.scale))
     heads = [committee.main, *committee.members]
     weights = np.hstack([head.weights for head in heads]).astype(np.float32)
-    add_heads(graph, graph.op("MatMul", rows, graph.constant(weights)), committee)
+    add_heads(graph, graph.op("MatMul", rows, graph.constant(weights)), committee.heads)
     embedding = graph.op("MatMul", rows, graph.constant(committee.axes.astype(np.float32)))
     graph.output("embedding", embedding, FLOAT, ("n", committee.axes.shape[1]))
     return graph.to_bytes()

@@ -1,16 +1,18 @@
 """Serves a trained package in SageMaker's scikit-learn container, or wherever these four functions are called.
 
-Request: application/json {"instances": [{"text": ...} | {"image": base64}]}, application/x-jsonlines with one instance
-a line, text/plain, image/png or image/jpeg. Response: {"model": id, "predictions": [{"label", "confidence",
-"probabilities"}]}, probabilities in the order of model.json's classes. A request that cannot be answered gets status
-400 (415 or 406 for another content type or accept) and {"error": reason}. The container's toolkit turns every exception
-into a 500, so a refusal is not raised but handed on as a response.
+Request: application/json {"instances": [{"text": ...} | {"image": base64} | {"row": {column: value}} | {column: value}]},
+application/x-jsonlines with one instance a line, text/csv with a header, text/plain, image/png or image/jpeg. Response:
+{"model": id, "predictions": [{"label", "confidence", "probabilities"}]}, probabilities in the order of model.json's
+classes, or [{"prediction": number}] of a regression. A request that cannot be answered gets status 400 (415 or 406 for
+another content type or accept) and {"error": reason}. The container's toolkit turns every exception into a 500, so a
+refusal is not raised but handed on as a response.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,36 @@ import vendored
 
 vendored.provide()
 
+from table_files import flat, read_delimited  # noqa: E402
 from werkzeug.wrappers import Response  # noqa: E402
 
 from winnow.errors import BadInput, BadModel  # noqa: E402
-from winnow.models.package import ANY_MASKER, UNMASKED  # noqa: E402
+from winnow.models.package import ANY_MASKER, DECLARED, UNMASKED, ModelCard  # noqa: E402
+from winnow.models.predictions import Predictions  # noqa: E402
 from winnow.onnx.features import Payload, text_of  # noqa: E402
 from winnow.onnx.runtime import OnnxModel  # noqa: E402
-from winnow.privacy.masking import MASKER_VERSION, mask_text  # noqa: E402
+from winnow.privacy.masking import MASKER_VERSION, mask_row, mask_text  # noqa: E402
+from winnow.steps.streams import Content  # noqa: E402
+from winnow.tables import Cell, ColumnKind, cell, row  # noqa: E402
 
-JSON, JSON_LINES, TEXT = "application/json", "application/x-jsonlines", "text/plain"
+JSON, JSON_LINES, CSV, TEXT = "application/json", "application/x-jsonlines", "text/csv", "text/plain"
 JSON_LINES_NAMES = (JSON_LINES, "application/jsonlines", "application/jsonl")
 IMAGES = ("image/png", "image/jpeg")
 MAX_INSTANCES = 10_000
 
 
+class CsvLine(dict[str, Any]):
+    """A line of a CSV request, with what makes cells of its texts, which have no types unlike a JSON instance's values."""
+
+    def __init__(self, values: dict[str, Any], read: Callable[..., Cell]) -> None:
+        super().__init__(values)
+        self.read = read
+
+
 def model_fn(model_dir: str) -> OnnxModel:
     """Load the package; raises `BadModel` when it was trained behind another masker than the one here."""
     model = OnnxModel.load(model_dir)
-    if model.card.kind == "text" and model.card.masker not in (MASKER_VERSION, UNMASKED, ANY_MASKER):
+    if model.card.kind != "image" and model.card.masker not in (MASKER_VERSION, UNMASKED, ANY_MASKER):
         raise BadModel(
             f"masker is {model.card.masker!r} and this code has version {MASKER_VERSION!r}: train again, so that the "
             "endpoint masks as training did"
@@ -51,10 +65,15 @@ def input_fn(body: bytes | str, content_type: str) -> list[Payload] | Response:
     data = body.encode() if isinstance(body, str) else bytes(body)
     if kind in IMAGES:
         return [data]
-    if kind not in (JSON, TEXT, *JSON_LINES_NAMES):
-        known = ", ".join((JSON, JSON_LINES, TEXT, *IMAGES))
+    if kind not in (JSON, CSV, TEXT, *JSON_LINES_NAMES):
+        known = ", ".join((JSON, JSON_LINES, CSV, TEXT, *IMAGES))
         return _refusal(415, f"content type {content_type!r} is not served; send one of {known}")
     try:
+        if kind == CSV:
+            table = read_delimited(Content(data, limit=len(data)), say=lambda _fact: None)
+            if table.problems:
+                raise ValueError(table.problems[0])
+            return _checked([CsvLine(values, table.cell) for values in table.rows])
         text = data.decode("utf-8-sig")
         if kind == TEXT:
             return [text]
@@ -62,32 +81,57 @@ def input_fn(body: bytes | str, content_type: str) -> list[Payload] | Response:
             request = json.loads(text)
             return _checked(request.get("instances") if isinstance(request, dict) else None)
         return _checked([json.loads(line) for line in text.split("\n") if line.strip()])
-    except (ValueError, RecursionError) as error:
+    except (BadInput, ValueError, RecursionError) as error:
         return _refusal(400, f"the body is not {kind} as it should be: {error}")
 
 
 def predict_fn(payloads: list[Payload] | Response, model: OnnxModel) -> dict[str, Any] | Response:
-    """Label, confidence and probabilities of every payload, or the refusal; text is masked first, as in training."""
+    """What the model says of every payload, or the refusal; text is masked first, as in training."""
     if isinstance(payloads, Response):
         return payloads
+    card = model.card
     try:
-        if model.card.kind == "text" and model.card.masker != UNMASKED:
+        if card.kind == "table":
+            payloads = [{"row": cells} for cells in _rows(payloads, card)]
+        elif card.kind == "text" and card.masker != UNMASKED:
             payloads = [mask_text(text_of(payload))[0] for payload in payloads]
-        rows = model.predict(payloads).probabilities
+        predictions = model.predict(payloads)
     except BadInput as error:
         return _refusal(400, str(error))
-    classes = model.card.classes
-    return {
-        "model": model.card.model,
-        "predictions": [
-            {
-                "label": classes[int(row.argmax())],
-                "confidence": round(float(row.max()), 6),
-                "probabilities": [round(value, 6) for value in row.tolist()],
-            }
-            for row in rows
-        ],
-    }
+    return {"model": card.model, "predictions": _answers(predictions, card)}
+
+
+def _answers(predictions: Predictions, card: ModelCard) -> list[dict[str, Any]]:
+    if predictions.prediction is not None:
+        # The shortest text that is this float32: 0.1 and not 0.10000000149.
+        return [{"prediction": float(str(number))} for number in predictions.prediction]
+    return [
+        {
+            "label": card.classes[int(values.argmax())],
+            "confidence": round(float(values.max()), 6),
+            "probabilities": [round(value, 6) for value in values.tolist()],
+        }
+        for values in predictions.probabilities
+    ]
+
+
+def _rows(payloads: list[Payload], card: ModelCard) -> list[dict[str, Cell]]:
+    """Canonical rows, as ingest makes them of the same values; `BadInput` names the instance."""
+    declared: dict[str, ColumnKind] = {}
+    if any(item.form == DECLARED for item in card.payloads):
+        declared = {item.source: item.kind for item in card.payloads}  # type: ignore[misc]
+    rows = []
+    for number, payload in enumerate(payloads):
+        if not isinstance(payload, dict):
+            raise BadInput(
+                'a table model needs rows: send {"row": {column: value}} or CSV with a header', code="no-row"
+            )
+        try:
+            cells = row(flat(payload), columns=declared, read=payload.read if isinstance(payload, CsvLine) else cell)
+        except BadInput as error:
+            raise BadInput(f"instance {number}: {error}", code=error.code) from error
+        rows.append(cells if card.masker == UNMASKED else mask_row(cells)[0])
+    return rows
 
 
 def output_fn(prediction: dict[str, Any] | Response, accept: str) -> tuple[str, str] | Response:
@@ -110,7 +154,9 @@ def _checked(instances: Any) -> list[Payload]:
         raise ValueError(f"it holds {len(instances)} instances; send at most {MAX_INSTANCES}")
     for number, instance in enumerate(instances):
         if not isinstance(instance, dict):
-            raise ValueError(f'instance {number} is no object; send {{"text": ...}} or {{"image": base64}}')
+            raise ValueError(
+                f'instance {number} is no object; send {{"text": ...}}, {{"image": base64}} or {{"row": {{...}}}}'
+            )
     return instances
 
 

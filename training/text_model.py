@@ -118,7 +118,7 @@ def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int) -> b
     logits, position = graph.ops(
         "Split", sums, graph.constant(np.array([split, committee.axes.shape[1]])), outputs=2, axis=1
     )
-    add_heads(graph, logits, committee)
+    add_heads(graph, logits, committee.heads)
     hashed = _hashed(graph, graph.op("Concat", tokens, *starts, axis=1), seed=seed)
     scaled = graph.op("Mul", add_unit(graph, hashed), graph.constant(np.float32(_HASH_SHARE)))
     embedding = graph.op("Concat", add_unit(graph, position), scaled, axis=1)

@@ -177,9 +177,17 @@ def _run_push(given: argparse.Namespace) -> int:
 
 
 def _put(commands: Commands) -> None:
-    put = commands.add_parser("put", help="drop files into the pool")
+    put = commands.add_parser(
+        "put",
+        help="drop files into the pool",
+        description="Drops files into the pool: JSON Lines, CSV, text (each also gzipped), Parquet, PNG and JPEG. Texts "
+        "stand under 'text', images under 'image', a table's columns under their names.",
+    )
     put.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files, or folders whose files are dropped")
     put.add_argument("--prefix", default="", help="put before every key")
+    put.add_argument(
+        "--check", action=argparse.BooleanOptionalAction, default=True, help="look at the files first (default: yes)"
+    )
     _stack(put)
     put.set_defaults(run=_run_put)
 

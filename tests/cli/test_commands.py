@@ -123,6 +123,64 @@ def test_put_drops_files_and_folders(aws: None, tmp_path: Path, capsys: pytest.C
     assert "2 objects dropped into s3://winnow-pool-" in capsys.readouterr().out
 
 
+def push_table_loop() -> None:
+    loop = b"task: {kind: table, classes: [cat, dog]}\n"
+    boto3.client("s3", region_name=REGION).put_object(Bucket=bucket("data"), Key="config/loop.yaml", Body=loop)
+
+
+def test_put_says_what_will_be_decided_about_a_file(
+    aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket("pool")
+    push_table_loop()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.csv").write_bytes("größe;label\n1,5;cat\n2,5;cow\n".encode("cp1252"))
+    (tmp_path / "set" / "notes.md").write_bytes(b"# About\n")
+
+    assert main(["put", str(tmp_path / "set")]) == 0
+
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "a.csv: it is not UTF-8 and was read as Windows-1252",
+        "a.csv: numbers are written with a decimal comma",
+        "a.csv: of the first 2 rows 1 will be refused; row 3: label 'cow' is none of task.classes (cat, dog)",
+        "notes.md is left out: its format is not read",
+    ]
+
+
+def test_put_drops_nothing_when_a_file_would_end_in_quarantine(
+    aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = bucket("pool")
+    push_table_loop()
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n")
+    (tmp_path / "b.csv").write_bytes(b"a,b,a\n1,2,3\n")
+    (tmp_path / "c.csv").write_bytes(b"a,label\n1,cow\n2,cow\n")
+    (tmp_path / "d.xlsx").write_bytes(b"PK\x03\x04")
+    files = [str(tmp_path / file) for file in ("a.csv", "b.csv", "c.csv", "d.xlsx")]
+
+    assert main(["put", *files]) == 2
+
+    said = capsys.readouterr().err
+    assert "  b.csv has two columns named 'a'; rename one\n" in said
+    assert "  c.csv: row 2: label 'cow' is none of task.classes (cat, dog)\n" in said
+    assert "  d.xlsx is a zip archive (or an Excel workbook): save its table as CSV" in said
+    assert boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=name)["KeyCount"] == 0
+    assert main(["put", "--no-check", *files]) == 0
+    assert boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=name)["KeyCount"] == 4
+
+
+def test_put_does_not_guess_what_a_broken_loop_reads(
+    aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket("pool")
+    boto3.client("s3", region_name=REGION).put_object(Bucket=bucket("data"), Key="config/loop.yaml", Body=b"tasc: {}")
+    (tmp_path / "a.txt").write_bytes(b"one\n")
+
+    assert main(["put", str(tmp_path / "a.txt")]) == 2
+
+    assert "loop.yaml: tasc: unknown field" in capsys.readouterr().err
+
+
 def test_put_names_what_is_missing(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\n")
 

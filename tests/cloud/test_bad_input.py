@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import parquets
 from tests.cloud.stack import LOOP, Stack, deployed, jsonl, sentences
 from winnow import layout
 from winnow.steps.accounting import account
@@ -41,11 +42,18 @@ HOSTILE: dict[str, tuple[bytes, int, list[str]]] = {
     "folder/": (b"", 0, ["empty: folder/ is empty"]),
     "bomb.jsonl.gz": (
         gzip.compress(good(2) + b"0" * 20_000_000, mtime=0), 2,
-        ["malformed-row: row 3 is not JSON", "oversized: the gzip stream expands beyond 8000000 bytes"],
+        ["oversized: row 3 has more than 2000000 bytes", "oversized: the gzip stream expands beyond 8000000 bytes"],
     ),
     "noise.jsonl.gz": (b"\x1f\x8b" + bytes(range(64)), 0, ["truncated: the gzip stream is damaged"]),
     "vast.jsonl": (good() + b" " * 1_100_000, 0, ["oversized: vast.jsonl has"]),
-    "table.csv": (b"text\n" + good(), 0, ["unknown-format: table.csv"]),
+    "table.xls": (b"text\n" + good(), 0, ["unknown-format: table.xls"]),
+    "columns.csv": (b"a,b\n1,2\n", 0, ["wrong-kind: columns.csv has no column 'text' (its columns: a, b)"]),
+    "texts.csv": (
+        ("id;text\n1;" + next(GOOD) + "\n2;a;b\n3;\n4;" + next(GOOD) + "\n").encode("utf-16"), 2,
+        ["ragged: row 3 has 3 cells, the header 2", "empty: row 4: the text is empty"],
+    ),
+    "texts.parquet": (parquets.file({"text": [next(GOOD), None, next(GOOD)]}), 2, ["missing-payload: row 2 needs a string"]),
+    "cut.parquet": (parquets.file({"text": ["never read"]})[:-4], 0, ["truncated: cut.parquet does not end as Parquet does"]),
     "picture.jsonl": (png_header(4, 4), 0, ["wrong-kind: picture.jsonl is an image"]),
     "bomb.png": (png_header(100_000, 100_000), 0, ["wrong-kind: bomb.png is an image"]),
     "notes.png": (b"no picture at all", 0, ["unknown-format: notes.png"]),

@@ -55,7 +55,10 @@ def test_plan_training_answers_the_state_machine(worker: Load) -> None:
 def test_publish_model_names_its_error_for_the_state_machine(worker: Load) -> None:
     ports = world()
     request = event("states_publish_model.json")
-    spec = {"model": MODEL, "kind": "text", "classes": ["negative", "positive"], "masker": "1", "dataset": DATASET}
+    spec = {
+        "model": MODEL, "task": "classification", "kind": "text", "classes": ["negative", "positive"], "masker": "1",
+        "dataset": DATASET,
+    }  # fmt: skip
     write(ports, layout.training_spec(MODEL), spec)
     ports.models.offer(request["artifact"], BadModel("model.onnx is missing"))
 
@@ -76,6 +79,7 @@ def test_evaluate_deploy_and_settle_lead_to_a_champion(worker: Load) -> None:
     assert evaluate.invoke(event("states_evaluate_challenger.json"))["verdict"] == "promote"
     assert metrics(evaluate.log()) == {
         ("GateVerdict", "promote"): 1, ("ChallengerAccuracy",): 100.0, ("ChampionAccuracy",): 50.0,
+        ("ChallengerMetric", "accuracy"): 1.0, ("ChampionMetric", "accuracy"): 0.5,
     }  # fmt: skip
 
     deploy = worker("deploy_challenger", ports)

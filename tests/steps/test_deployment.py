@@ -337,3 +337,22 @@ def test_every_fault_ends_where_an_undisturbed_run_ends(build: Callable[[], Any]
         assert ports.serving.endpoint == expected.serving.endpoint, what
         assert ports.serving.rollouts == expected.serving.rollouts, what
         assert ports.executions.statuses == expected.executions.statuses, what
+
+
+def test_the_quality_alarm_of_a_regression_watches_the_share_within_the_tolerance() -> None:
+    report = gate_report("m1")
+    report["challenger"] = {
+        "metric": "r2",
+        "value": 0.8,
+        "low": 0.7,
+        "high": 0.9,
+        "correct": {"value": 0.5, "low": 0.4, "high": 0.6},
+    }
+    ports = make_ports(loop=LOOP)
+
+    alarms = {alarm.suffix: alarm for alarm in deploying.alarms(
+        "m1", report=report, policy=ports.loop.rollout, stack="winnow"
+    )}  # fmt: skip
+
+    assert alarms["quality"].metric == "ServedCorrect"
+    assert alarms["quality"].threshold == pytest.approx(100 * (0.4 - 0.15))

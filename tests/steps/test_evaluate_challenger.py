@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import card, commit, knowing, lines, uniform, write
+from tests.builders import card, commit, estimating, knowing, line, lines, sizes, uniform, write
 from tests.fakes import FakeModel, every_fault, make_ports
 from winnow import layout
 from winnow.errors import ConfigError, NotFound
@@ -47,6 +47,10 @@ def test_a_better_challenger_is_promoted_with_all_it_rests_on() -> None:
     assert report["challenger"]["accuracy"] == pytest.approx(0.9)
     assert [report["challenger"]["low"], report["challenger"]["high"]] == pytest.approx(list(wilson(108, 120)))
     assert report["champion_metrics"]["accuracy"] == pytest.approx(0.5)
+    assert (report["metric"], report["challenger"]["metric"], report["challenger"]["value"]) == (
+        "accuracy", "accuracy", report["challenger"]["accuracy"],
+    )  # fmt: skip
+    assert report["challenger"]["correct"] == {name: report["challenger"][name] for name in ("value", "low", "high")}
     assert report["challenger"]["confusion"] == [[54, 6], [6, 54]]
     assert report["challenger"]["per_class"]["positive"] == {"recall": 0.9, "precision": 0.9, "n": 60}
     assert report["difference"]["value"] == pytest.approx(0.4)
@@ -59,6 +63,8 @@ def test_a_better_challenger_is_promoted_with_all_it_rests_on() -> None:
         ("GateVerdict", "promote"): 1,
         ("ChallengerAccuracy",): pytest.approx(90.0),
         ("ChampionAccuracy",): pytest.approx(50.0),
+        ("ChallengerMetric", "accuracy"): pytest.approx(0.9),
+        ("ChampionMetric", "accuracy"): pytest.approx(0.5),
     }
 
 
@@ -204,6 +210,9 @@ def test_arms_are_compared_on_the_same_records() -> None:
     assert {metric.dimensions["Arm"]: metric.value for metric in outcome.metrics if metric.name == "ArmAccuracy"} == {
         "active": pytest.approx(80.0), "control": pytest.approx(60.0),
     }  # fmt: skip
+    assert {metric.dimensions["Arm"]: metric.value for metric in outcome.metrics if metric.name == "ArmMetric"} == {
+        "active": pytest.approx(0.8), "control": pytest.approx(0.6),
+    }  # fmt: skip
 
 
 def test_a_missing_arm_is_reported_as_missing() -> None:
@@ -245,3 +254,160 @@ def test_every_fault_gives_one_look_and_one_report() -> None:
     for what, ports in every_fault(world, lambda ports: evaluate_challenger(REQUEST, ports)):
         assert ports.data.objects == expected.data.objects, what
         assert ports.table.items == expected.table.items, what
+
+
+NUMBERS = "task: {kind: table, type: regression, tolerance: 0.2}"
+SIZES = [1.0 + number for number in range(60)]
+
+
+def numeric(guess: Any, **gate: Any) -> Any:
+    """A bootstrap champion and a regression that guesses; true numbers are 10 to 600, ten times the sizes."""
+    ports = make_ports(loop=NUMBERS)
+    train, evaluation = sizes("t", [10.0, 20.0, 60.0]), sizes("e", SIZES)
+    commit(ports, "d1", train=train, evaluation=evaluation, classes=(), kind="table", task="regression")
+    ports.models.add("bootstrap-table", estimating("bootstrap-table", lambda size: 0.0, dataset=None))
+    ports.models.add("m1", estimating("m1", guess))
+    return ports
+
+
+def test_a_regression_is_judged_by_its_errors() -> None:
+    ports = numeric(lambda size: 10 * size + (30 if size % 2 else -30))
+
+    assert evaluate_challenger(REQUEST, ports).body["verdict"] == "promote"
+
+    report = report_of(ports)
+    found = report["challenger"]
+    # Numbers 10, 20, ... 600 have a variance of 100 (60^2 - 1) / 12
+    r2 = 1 - 900 / (100 * (60**2 - 1) / 12)
+    assert (report["metric"], found["metric"], found["value"], found["r2"]) == (
+        "r2", "r2", pytest.approx(r2), pytest.approx(r2),
+    )  # fmt: skip
+    assert found["low"] < r2 < found["high"] <= 1.0
+    assert (found["mae"], found["rmse"]) == (pytest.approx(30.0), pytest.approx(30.0))
+    # 30 is at most a fifth of the larger number for odd sizes from 13 on (24 of them) and for even ones from 16 on (23)
+    assert found["correct"]["value"] == pytest.approx((24 + 23) / 60)
+    assert found["correct"]["low"] < found["correct"]["value"] < found["correct"]["high"]
+    assert (len(found["bins"]["edges"]), sum(found["bins"]["counts"])) == (9, 60)
+    assert "accuracy" not in found
+    assert "confusion" not in found
+    assert report["entropy"] == {"before": None, "after": None}
+
+
+def test_the_first_regression_has_to_beat_the_mean_of_the_labels() -> None:
+    ports = numeric(lambda size: 290.0 + (size % 2))
+
+    assert evaluate_challenger(REQUEST, ports).body["verdict"] != "promote"
+
+    # The mean of the train labels is 300; the bootstrap model itself says 0, which anything beats.
+    champion = report_of(ports)["champion_metrics"]
+    assert champion["mae"] == pytest.approx(150.0, abs=1.0)
+    assert champion["value"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_arms_of_a_regression_are_compared_by_r2() -> None:
+    ports = numeric(lambda size: 10 * size)
+    arms = {
+        "active": estimating("a", lambda size: 10 * size + 10),
+        "control": estimating("c", lambda size: 10 * size + 90),
+    }
+    ports.models.add("m1", ports.models.models["m1"], arms=arms)
+
+    outcome = evaluate_challenger(REQUEST, ports)
+
+    found = report_of(ports)["arms"]
+    spread = 100 * (60**2 - 1) / 12
+    assert found["active"]["value"] == found["active"]["r2"] == pytest.approx(1 - 100 / spread)
+    assert found["control"]["value"] == pytest.approx(1 - 8100 / spread)
+    named = {(metric.name, *metric.dimensions.values()): metric.value for metric in outcome.metrics}
+    assert named == {
+        ("GateVerdict", "promote"): 1,
+        ("ChallengerMetric", "r2"): pytest.approx(1.0),
+        ("ChampionMetric", "r2"): pytest.approx(report_of(ports)["champion_metrics"]["value"]),
+        ("ArmMetric", "active"): pytest.approx(found["active"]["value"]),
+        ("ArmMetric", "control"): pytest.approx(found["control"]["value"]),
+    }
+
+
+def test_numbers_that_are_nan_are_never_promoted() -> None:
+    ports = numeric(lambda size: math.nan if size == 7 else 10 * size)
+
+    assert evaluate_challenger(REQUEST, ports).body["verdict"] == "reject"
+
+    assert report_of(ports)["challenger"] is None
+    assert {reason["code"] for reason in report_of(ports)["reasons"]} == {"not-finite"}
+
+
+def test_a_classifier_is_no_regression() -> None:
+    ports = numeric(lambda size: 10 * size)
+    silent = estimating("m1", lambda size: 10 * size)
+
+    def mute(payloads: Any) -> Predictions:
+        found = silent.predict(payloads)
+        return Predictions(found.probabilities, found.embedding)
+
+    ports.models.add("m1", FakeModel(silent.card, mute))
+
+    assert evaluate_challenger(REQUEST, ports).body["verdict"] == "reject"
+    assert {reason["code"] for reason in report_of(ports)["reasons"]} == {"shape"}
+
+
+@pytest.mark.parametrize("label", [None, "12", True, math.inf])
+def test_evaluation_labels_that_are_no_numbers_decide_nothing(label: Any) -> None:
+    ports = numeric(lambda size: 10 * size)
+    broken = [{**sizes("e", [1.0])[0], "label": label}]
+    commit(ports, "d1", train=sizes("t", [1.0]), evaluation=broken, classes=(), kind="table", task="regression")
+
+    with pytest.raises(ConfigError, match="which is no number"):
+        evaluate_challenger(REQUEST, ports)
+
+
+def test_every_fault_gives_one_report_about_numbers() -> None:
+    def build() -> Any:
+        return numeric(lambda size: 10 * size + 5)
+
+    expected = build()
+    evaluate_challenger(REQUEST, expected)
+
+    for what, ports in every_fault(
+        build, lambda ports: evaluate_challenger(REQUEST, ports), faults=("before", "after")
+    ):
+        assert ports.data.objects == expected.data.objects, what
+
+
+def test_rare_positives_are_judged_by_their_ranking() -> None:
+    """One in ten is positive; the challenger never says so, and ranks them first all the same."""
+    ports = make_ports(
+        loop="task: {rare_classes: [positive]}\ngate: {metric: average_precision, class_floor: 1.0, max_ece_increase: 1.0}"
+    )
+    labels = ["positive" if number % 10 == 0 else "negative" for number in range(120)]
+    truth = {f"text of e{number}": label for number, label in enumerate(labels)}
+    commit(ports, "d1", train=lines("t", ["negative", "positive"]), evaluation=lines("e", labels))
+    ports.models.add("bootstrap-text", uniform("bootstrap-text"))
+
+    def ranking(payloads: Any) -> Predictions:
+        yes = np.array([0.4 if truth[one["text"]] == "positive" else 0.1 for one in payloads], dtype=np.float32)
+        return Predictions(np.column_stack([1 - yes, yes]), np.zeros((len(payloads), 2), dtype=np.float32))
+
+    ports.models.add("m1", FakeModel(card("m1"), ranking))
+
+    assert evaluate_challenger(REQUEST, ports).body["verdict"] == "promote"
+
+    report = report_of(ports)
+    found, before = report["challenger"], report["champion_metrics"]
+    assert (report["metric"], found["value"], found["average_precision"]) == ("average_precision", 1.0, 1.0)
+    assert (found["accuracy"], found["correct"]["value"]) == (0.9, 0.9)
+    assert found["correct"]["low"] == pytest.approx(wilson(108, 120)[0])
+    assert (before["value"], before["accuracy"]) == (pytest.approx(0.1), 0.9)
+
+
+def test_too_few_rare_records_decide_nothing() -> None:
+    ports = make_ports(loop="task: {rare_classes: [positive]}\ngate: {metric: average_precision}")
+    evaluation = [*lines("e", ["negative"] * 60), *(line(f"p{number}", "positive") for number in range(4))]
+    commit(ports, "d1", train=lines("t", ["negative", "positive"]), evaluation=evaluation)
+    ports.models.add("bootstrap-text", uniform("bootstrap-text"))
+    known = {f"e{number}": "negative" for number in range(60)} | {f"p{number}": "positive" for number in range(4)}
+    ports.models.add("m1", knowing("m1", known))
+
+    assert evaluate_challenger(REQUEST, ports).body["verdict"] == "inconclusive"
+
+    assert "few-positives" in {reason["code"] for reason in report_of(ports)["reasons"]}

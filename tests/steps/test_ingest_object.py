@@ -10,9 +10,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from tests import parquets
 from tests.fakes import every_fault
 from tests.steps.walk import ingest, jsonl, occurrences_of, records_of, world
 from winnow import layout
+from winnow.digests import digest
+from winnow.records import Record, from_jsonl
 
 IMAGES = "task: {kind: image, classes: [cat, dog]}"
 
@@ -35,7 +38,7 @@ def test_rows_become_masked_records_with_roles():
     assert body == {"oid": body["oid"], "accepted": 2, "duplicates": 0, "quarantined": 0}
 
 
-def test_fields_beside_the_payload_are_kept_and_the_label_is_not():
+def test_fields_beside_the_payload_are_kept_and_others_are_not():
     ports = world()
     line = b'{"text":"hi there","id":7,"subject":"s1","slices":{"lang":"en"},"cost":2,"label":"dog","other":1}\n'
 
@@ -46,7 +49,109 @@ def test_fields_beside_the_payload_are_kept_and_the_label_is_not():
     assert record["subject"] == "s1"
     assert record["slices"] == {"lang": "en"}
     assert record["cost"] == 2.0
+    assert record["label"] == "dog"
     assert "other" not in record
+
+
+def test_a_label_that_is_no_class_is_named_and_its_row_refused():
+    ports = world()
+
+    body = ingest(ports, ports.pool.drop("a.jsonl", b'{"text":"a","label":"cow"}\n{"text":"b","label":null}\n'))
+
+    (record,) = records_of(ports, body["oid"])
+    assert "label" not in record
+    assert occurrences_of(ports, body["oid"])[0]["reason"] == (
+        "unknown-class: row 1: label 'cow' is none of task.classes (cat, dog)"
+    )
+
+
+TABLE = "task: {kind: table, classes: [cat, dog]}"
+
+
+def test_rows_of_a_table_become_masked_records():
+    ports = world(TABLE)
+    file = b"id,age,city,contact,note,label\n7,39, Ulm ,call +1 541 714 1388,NA,dog\n"
+
+    body = ingest(ports, ports.pool.drop("people.csv", file))
+
+    (record,) = records_of(ports, body["oid"])
+    row = {"age": 39.0, "city": "Ulm", "contact": "call [PHONE]", "note": None}
+    assert (record["kind"], record["row"], record["label"]) == ("table", row, "dog")
+    assert record["external_id"] == "7"
+    assert record["id"] == digest({"row": row})
+    assert Record.from_json(record).payload() == {"row": row}
+
+
+def test_a_row_is_one_content_in_every_format_and_order_of_columns():
+    ports = world(TABLE)
+    first = ingest(ports, ports.pool.drop("a.csv", b"age,city,smokes\n39,Ulm,True\n"))
+
+    others = [
+        ingest(ports, ports.pool.drop("b.tsv", b"city\tage\tsmokes\nUlm\t39.0\ttrue\n")),
+        ingest(ports, ports.pool.drop("c.jsonl", b'{"row": {"smokes": true, "age": 39, "city": "Ulm"}, "id": 3}\n')),
+        ingest(ports, ports.pool.drop("d.parquet", parquets.file({"smokes": [True], "age": [39], "city": ["Ulm "]}))),
+    ]
+
+    assert first["accepted"] == 1
+    assert [(other["accepted"], other["duplicates"]) for other in others] == [(0, 1)] * 3
+
+
+def test_columns_that_the_task_does_not_name_stay_out():
+    ports = world("task: {kind: table, classes: [cat, dog], columns: {age: number, city: category}}")
+
+    body = ingest(ports, ports.pool.drop("a.csv", b"age,name,city\n007,Ada,12\n"))
+
+    (record,) = records_of(ports, body["oid"])
+    assert record["row"] == {"age": 7.0, "city": 12.0}
+
+
+def test_a_regression_label_is_a_number():
+    ports = world("task: {kind: table, type: regression}")
+
+    body = ingest(ports, ports.pool.drop("a.csv", b"rooms;label\n3;1.250,5\n4;\n5;dear\n"))
+
+    labels = [record.get("label") for record in records_of(ports, body["oid"])]
+    assert labels == [1250.5, None]
+    assert [row["reason"] for row in occurrences_of(ports, body["oid"]) if "reason" in row] == [
+        "bad-label: row 4: label 'dear' is not a finite number"
+    ]
+
+
+def test_what_was_decided_about_a_file_is_said():
+    ports = world(TABLE)
+
+    body = ingest(ports, ports.pool.drop("a.csv", "größe;preis\n1;2,5\n".encode("cp1252")))
+
+    assert body["notes"] == [
+        "it is not UTF-8 and was read as Windows-1252",
+        "numbers are written with a decimal comma",
+    ]
+    (record,) = records_of(ports, body["oid"])
+    assert record["row"] == {"größe": 1.0, "preis": 2.5}
+
+
+def test_an_object_becomes_parts_that_are_small(monkeypatch):
+    monkeypatch.setattr("winnow.steps.ingest_object.RECORDS_PER_PART", 2)
+    ports = world()
+
+    body = ingest(ports, ports.pool.drop("a.jsonl", jsonl("one", "two", "one", "three", "two") + b"{bad\n"))
+
+    parts = [key for key in ports.data.objects if key.startswith(f"records/{body['oid']}/")]
+    assert [len(from_jsonl(gzip.decompress(ports.data.objects[key]))) for key in sorted(parts)] == [2, 1]
+    assert (body["accepted"], body["duplicates"], body["quarantined"]) == (3, 2, 1)
+    assert [(row["row"], row["status"]) for row in occurrences_of(ports, body["oid"])] == [
+        (1, "accepted"), (2, "accepted"), (3, "duplicate"), (4, "accepted"), (5, "duplicate"), (6, "quarantined")
+    ]  # fmt: skip
+
+
+def test_large_rows_make_more_parts(monkeypatch):
+    monkeypatch.setattr("winnow.steps.ingest_object.PART_BYTES", 100)
+    ports = world()
+
+    body = ingest(ports, ports.pool.drop("a.jsonl", jsonl("x" * 60, "y" * 60, "z" * 60)))
+
+    parts = [key for key in ports.data.objects if key.startswith(f"records/{body['oid']}/")]
+    assert [len(from_jsonl(gzip.decompress(ports.data.objects[key]))) for key in sorted(parts)] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -202,12 +307,14 @@ def test_a_late_event_does_not_undo_an_object_found_without_its_own(known):
     assert ingest(ports, ports.pool.drop("a.jsonl", jsonl("after all")))["accepted"] == 1
 
 
-def test_every_fault_ends_in_the_same_world():
+def test_every_fault_ends_in_the_same_world(monkeypatch):
     def build():
         ports = world()
         ingest(ports, ports.pool.drop("b.jsonl", jsonl("two")))
         ports.pool.drop("a.jsonl", jsonl("one", "two", "three") + b"{bad\n")
         return ports
+
+    monkeypatch.setattr("winnow.steps.ingest_object.RECORDS_PER_PART", 2)
 
     def act(ports):
         ingest(ports, replace(ports.pool.newest["a.jsonl"]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import commit, gate_report, line, lines, write
+from tests.builders import commit, gate_report, line, lines, sizes, write
 from tests.fakes import every_fault, make_ports
 from winnow import layout
 from winnow.errors import ConfigError, Retryable
@@ -38,14 +38,14 @@ def test_a_new_dataset_is_trained_under_a_derived_name() -> None:
     spec = ports.data.json(layout.training_spec(MODEL))
     assert spec == {
         "format": 1, "model": MODEL, "task": "classification", "kind": "text", "classes": ["negative", "positive"],
-        "masker": "1", "dataset": "d1", "seed": 0, "members": 4,
+        "columns": {}, "positive_class": None, "masker": "1", "dataset": "d1", "seed": 0, "members": 4,
     }  # fmt: skip
     assert [(metric.name, metric.dimensions) for metric in outcome.metrics] == [
         ("TrainingPlanned", {"Decision": "train"})
     ]
 
 
-@pytest.mark.parametrize(("labels", "reason"), [("nnp", "min_labels"), ("nnnn", "two classes")])
+@pytest.mark.parametrize(("labels", "reason"), [("nnp", "min_labels"), ("nnnn", "every train label is 'negative'")])
 def test_too_little_to_learn_from_is_skipped_with_the_reason(labels: str, reason: str) -> None:
     outcome = plan_training(REQUEST, world(labels))
 
@@ -241,3 +241,58 @@ def test_a_missing_part_is_named() -> None:
 
 def test_the_request_is_json() -> None:
     assert json.loads(json.dumps(plan_training(REQUEST, world()).body))["decision"] == "train"
+
+
+NUMBERS = LOOP + "\ntask: {kind: table, type: regression, columns: {size: number}}"
+
+
+def numeric(numbers: list[float], *, loop: str = NUMBERS, **manifest: Any) -> Any:
+    ports = make_ports(loop=loop)
+    parts = {"train": sizes("t", numbers), "evaluation": sizes("e", [7.0])}
+    commit(ports, "d1", **{"classes": (), "kind": "table", "task": "regression", **parts, **manifest})
+    return ports
+
+
+def test_a_regression_is_ordered_with_its_columns() -> None:
+    ports = numeric([1.0, 2.0, 3.0, 4.0])
+
+    assert plan_training(REQUEST, ports).body["decision"] == "train"
+
+    spec = ports.data.json(layout.training_spec(MODEL))
+    assert (spec["task"], spec["kind"], spec["classes"], spec["columns"], spec["positive_class"]) == (
+        "regression", "table", [], {"size": "number"}, None,
+    )  # fmt: skip
+
+
+def test_the_class_average_precision_is_about_goes_along() -> None:
+    ports = make_ports(loop=LOOP + "\ntask: {rare_classes: [positive]}")
+    commit(ports, "d1", train=lines("t", ["negative", "positive"] * 2))
+
+    plan_training(REQUEST, ports)
+
+    assert ports.data.json(layout.training_spec(MODEL))["positive_class"] == "positive"
+
+
+def test_numbers_that_are_all_the_same_teach_nothing() -> None:
+    outcome = plan_training(REQUEST, numeric([3.0] * 5))
+
+    assert outcome.body["reason"] == "every train label is 30.0; there is nothing to tell apart"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"task": "classification", "classes": ("a", "b"), "train": [], "evaluation": []}, "is for classification"),
+        ({"kind": "text"}, "is of kind text"),
+        ({"train": [{**sizes("t", [1.0])[0], "label": "12"}]}, "has label '12', which is no number"),
+        ({"evaluation": [{**sizes("e", [1.0])[0], "label": float("inf")}]}, "which is no number"),
+        ({"train": [{**sizes("t", [1.0])[0], "row": None}]}, "lacks row"),
+    ],
+)
+def test_numbers_that_break_the_contract_are_never_trained_on(change: dict[str, Any], reason: str) -> None:
+    ports = numeric([1.0, 2.0, 3.0, 4.0], **change)
+
+    with pytest.raises(ConfigError, match=reason):
+        plan_training(REQUEST, ports)
+
+    assert not ports.data.exists(layout.training_spec(MODEL))

@@ -12,13 +12,14 @@ from tests.builders import gate_report, write
 from tests.fakes import every_fault, make_ports
 from winnow import layout
 from winnow.errors import BadInput
+from winnow.loop import Task
 from winnow.records import from_jsonl
 from winnow.steps.captured import Refused, Served, served
 from winnow.steps.receive_feedback import receive_feedback
 from winnow.steps.watch_production import watch_production
 
+NUMBERS = "task: {kind: table, type: regression, maximum: 1000}"
 KEY = "capture/winnow/AllTraffic/2026/01/05/09/f.jsonl"
-CLASSES = ("negative", "positive")
 
 
 def encoded(body: str | bytes, media: str, encoding: str) -> dict[str, str]:
@@ -59,8 +60,8 @@ def instances(*texts: str) -> str:
     return json.dumps({"instances": [{"text": text} for text in texts]})
 
 
-def read(*events: dict[str, Any] | bytes, kind: Any = "text") -> list[Served | Refused]:
-    return list(served(file(*events), kind=kind, classes=CLASSES))
+def read(*events: dict[str, Any] | bytes, kind: Any = "text", **task: Any) -> list[Served | Refused]:
+    return list(served(file(*events), task=Task(kind=kind, **task)))
 
 
 @pytest.mark.parametrize("encoding", ["JSON", "BASE64", "CSV"])
@@ -70,7 +71,7 @@ def read(*events: dict[str, Any] | bytes, kind: Any = "text") -> list[Served | R
         (instances("good"), "application/json"),
         ('{"text": "good"}\n', "application/x-jsonlines"),
         ("good", "text/plain; charset=utf-8"),
-        ("good\n", "text/csv"),
+        ("text\ngood\n", "text/csv"),
     ],
 )
 def test_every_encoding_of_every_text_format_is_read(body: str, media: str, encoding: str) -> None:
@@ -319,3 +320,152 @@ def test_a_judgement_that_says_nothing_usable_is_refused(change: dict[str, Any],
 def test_every_fault_keeps_one_judgement() -> None:
     for what, ports in every_fault(make_ports, lambda ports: receive_feedback(JUDGEMENT, ports)):
         assert list(ports.data.objects) == ["feedback/i1.json"], what
+
+
+def rows(*values: dict[str, Any]) -> str:
+    return json.dumps({"instances": [{"row": value} for value in values]})
+
+
+def numbers(*values: Any, model: str = "m1") -> str:
+    return json.dumps({"model": model, "predictions": [{"prediction": value} for value in values]})
+
+
+@pytest.mark.parametrize("encoding", ["JSON", "BASE64"])
+@pytest.mark.parametrize(
+    ("body", "media"),
+    [
+        (rows({"city": " Ulm ", "rooms": 3, "heating": None}), "application/json"),
+        ('{"instances": [{"city": "Ulm", "rooms": 3.0, "heating": "n/a", "id": 7}]}', "application/json"),
+        ('{"row": {"city": "Ulm", "rooms": 3, "heating": ""}}\n', "application/x-jsonlines"),
+        ("city,rooms,heating\nUlm,3,?\n", "text/csv"),
+        ("city;rooms;heating\r\nUlm;3;\r\n", "text/csv; charset=utf-8"),
+    ],
+)
+def test_every_form_of_a_row_is_read_as_ingest_would_read_it(body: str, media: str, encoding: str) -> None:
+    event = request(body, numbers(812.5), media=media, encoding=encoding)
+
+    (one,) = read(event, kind="table", type="regression")
+
+    row = {"city": "Ulm", "rooms": 3.0, "heating": None}
+    assert one == Served("i1", "m1", 812.5, None, {"row": row}, "2026-01-05T09:00:00Z")
+
+
+def test_a_row_may_be_answered_with_a_class_and_keeps_to_the_tasks_columns() -> None:
+    event = request(rows({"rooms": 3, "secret": "x"}), answer("positive"))
+
+    (one,) = read(event, kind="table", columns={"rooms": "category"})
+
+    assert isinstance(one, Served)
+    assert (one.label, one.confidence, one.payload) == ("positive", 0.8, {"row": {"rooms": 3.0}})
+
+
+@pytest.mark.parametrize(
+    ("body", "reply", "code"),
+    [
+        (rows({}), numbers(1.0), "missing-payload"),
+        ('{"instances": ["a"]}', numbers(1.0), "missing-payload"),
+        (rows({"rooms": [1]}), numbers(1.0), "wrong-type"),
+        (rows({"rooms": 1}), numbers(), "malformed-answer"),
+        (rows({"rooms": 1}), numbers("1.0"), "malformed-answer"),
+        (rows({"rooms": 1}), numbers(True), "malformed-answer"),
+        (rows({"rooms": 1}), numbers(None), "malformed-answer"),
+        (rows({"rooms": 1}), numbers(float("nan")), "no-number"),
+        (rows({"rooms": 1}), answer("positive"), "malformed-answer"),
+    ],
+)
+def test_rows_and_numbers_that_are_none_are_refused(body: str, reply: str, code: str) -> None:
+    (refused,) = read(request(body, reply), kind="table", type="regression")
+
+    assert isinstance(refused, Refused)
+    assert refused.problem.code == code
+
+
+def served_numbers(
+    *values: float, edges: tuple[float, ...] = (10.0, 20.0), counts: tuple[int, ...] = (50, 50, 50)
+) -> Any:
+    ports = make_ports(loop=NUMBERS)
+    event = request(
+        rows(*({"note": f"ask jo@example.com about {n}", "n": n} for n in range(len(values)))), numbers(*values)
+    )
+    write(ports, KEY, file(event))
+    report = gate_report("m1")
+    report["challenger"] = {"bins": {"edges": list(edges), "counts": list(counts)}}
+    write(ports, layout.gate_report("m1"), report)
+    return ports
+
+
+def test_rows_go_back_into_the_pool_masked() -> None:
+    ports = served_numbers(5.0)
+
+    watch_production({"key": KEY}, ports)
+
+    (key,) = [key for key in ports.data.objects if key.startswith(layout.PRODUCTION)]
+    assert from_jsonl(ports.data.objects[key]) == [
+        {"id": "i1", "row": {"note": "ask [EMAIL] about 0", "n": 0.0}, "captured_at": "2026-01-05T09:00:00Z"}
+    ]
+
+
+def test_numbers_drift_between_the_bins_of_the_evaluation_set() -> None:
+    steady = watch_production({"key": KEY}, served_numbers(*([5.0, 15.0, 25.0] * 20))).metrics
+    shifted = watch_production({"key": KEY}, served_numbers(*([15.0] * 15 + [25.0] * 45))).metrics
+
+    found = [{metric.name: metric.value for metric in metrics} for metrics in (steady, shifted)]
+    assert found[0] == {
+        "ServedRecords": 60,
+        "ServedPrediction": pytest.approx(15.0),
+        "PredictionDrift": pytest.approx(0.0),
+    }
+    # the sum of (p - q) ln(p / q) over thirds against 0, a quarter and three quarters, half a record in sixty added to each
+    assert found[1]["PredictionDrift"] == pytest.approx(1.5545, abs=1e-4)
+    assert found[1]["ServedPrediction"] == pytest.approx(22.5)
+    assert [dict(metric.dimensions) for metric in steady if metric.name == "ServedPrediction"] == [{"Model": "m1"}]
+
+
+def test_a_gate_that_could_not_measure_a_model_says_nothing_about_its_drift() -> None:
+    ports = served_numbers(*([5.0] * 60))
+    write(ports, layout.gate_report("m1"), {**gate_report("m1"), "challenger": None})
+
+    assert "PredictionDrift" not in {metric.name for metric in watch_production({"key": KEY}, ports).metrics}
+
+
+NUMERIC = {"inference_id": "i1", "label": 100, "prediction": 91.5, "model": "m1"}
+
+
+@pytest.mark.parametrize(("prediction", "correct"), [(91.5, True), (89.0, False), (1200.0, False), (100, True)])
+def test_a_predicted_number_is_right_within_the_tolerance(prediction: float, correct: bool) -> None:
+    ports = make_ports(loop=NUMBERS)
+
+    outcome = receive_feedback(
+        {**NUMERIC, "prediction": prediction, "input": {"row": {"to": "jo@example.com", "n": 1}}}, ports
+    )
+
+    assert outcome.body["correct"] is correct
+    assert outcome.metrics[1].value == 100.0 * correct
+    stored = ports.data.json("feedback/i1.json")
+    assert (stored["label"], stored["input"]) == (100.0, {"row": {"to": "[EMAIL]", "n": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"label": "100"}, "no-number"),
+        ({"label": True}, "no-number"),
+        ({"label": None}, "no-number"),
+        ({"label": float("nan")}, "no-number"),
+        ({"label": 1000.5}, "out-of-range"),
+        ({"prediction": "positive"}, "no-number"),
+        ({"input": {"text": "a"}}, "bad-input"),
+        ({"input": {"row": {}}}, "bad-input"),
+        ({"input": {"row": {"n": {}}}}, "wrong-type"),
+        ({"input": {"row": {"n": "x" * 1001}}}, "oversized"),
+        ({"input": {"row": {f"c{n}": n for n in range(1001)}}}, "oversized"),
+    ],
+)
+def test_a_judgement_about_a_number_that_says_nothing_usable_is_refused(change: dict[str, Any], code: str) -> None:
+    ports = make_ports(loop=NUMBERS)
+
+    with pytest.raises(BadInput) as refusal:
+        receive_feedback({**NUMERIC, **change}, ports)
+
+    assert refusal.value.code == code
+    assert not ports.data.objects

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import card, commit, knowing, lines
+from tests.builders import card, commit, estimating, knowing, lines, sizes
 from tests.fakes import FakeModel, every_fault, make_ports
 from winnow import layout
 from winnow.errors import BadModel
@@ -74,3 +74,24 @@ def test_every_fault_ends_in_one_published_and_registered_package() -> None:
 
     for what, ports in every_fault(build, lambda ports: publish_model(requests[-1], ports)):
         assert list(ports.models.models) == list(ports.registry.packages) == [requests[-1]["model"]], what
+
+
+def test_a_model_of_another_task_is_not_the_one_that_was_ordered() -> None:
+    ports, request = trained(estimating("m", lambda size: size))
+
+    with pytest.raises(BadModel, match=r"says (model|task|kind) is"):
+        publish_model(request, ports)
+
+    assert not ports.registry.packages
+
+
+def test_a_regression_is_published_as_it_was_ordered() -> None:
+    ports = make_ports(loop="task: {kind: table, type: regression}\ntraining: {min_labels: 2, min_new_labels: 0}")
+    commit(ports, "d1", train=sizes("t", [1.0, 2.0]), classes=(), kind="table", task="regression")
+    model = plan_training({"dataset": "d1", "cause": "labels"}, ports).body["model"]
+    artifact = ports.training.complete(model)
+    ports.models.offer(artifact, estimating(model, lambda size: size))
+
+    assert publish_model({"model": model, "artifact": artifact}, ports).body == {"model": model}
+
+    assert ports.registry.packages[model]["properties"]["kind"] == "table"

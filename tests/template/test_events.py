@@ -12,6 +12,7 @@ import pytest
 from tests.template.stack import HOPS, ROOT, STACK, functions, machine, stack
 from winnow.aws import events
 from winnow.aws.groundtruth import consolidation_payload
+from winnow.loop import Task
 from winnow.steps.captured import Served, served
 
 FOLDER = ROOT / "tests/events"
@@ -113,7 +114,7 @@ def test_the_answers_of_a_consolidation_request_are_read() -> None:
     ],
 )
 def test_captured_requests_are_read(name: str, kind: Any, labels: list[str]) -> None:
-    found = list(served((FOLDER / name).read_bytes(), kind=kind, classes=sorted(set(labels))))
+    found = list(served((FOLDER / name).read_bytes(), task=Task(kind=kind, classes=tuple(sorted(set(labels))))))
 
     assert [one.label for one in found if isinstance(one, Served)] == labels
 

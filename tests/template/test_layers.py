@@ -15,12 +15,13 @@ LAYERS = ("core", "inference", "formats")
 PROVIDES = {
     "CoreLayer": {"winnow", "numpy", "pydantic", "yaml", "aws_lambda_powertools"},
     "InferenceLayer": {"onnxruntime", "PIL"},
-    "FormatsLayer": {"PIL"},
+    "FormatsLayer": {"PIL", "arro3"},
     "TrainingLayer": {"winnow_training"},
 }
 HEAVY = {
     "onnxruntime",
     "PIL",
+    "arro3",
     "winnow_training",
     "onnx",
     "sklearn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse
-from committee import COSTS, FOLDS, Committee, _folds, _resample, fit_committee
+from committee import COSTS, FOLDS, Committee, fit_committee, folds, resample
 
 
 def blobs(n: int, *, classes: int = 3, spread: float = 0.4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,7 @@ def test_near_duplicates_share_a_fold_and_every_class_is_spread() -> None:
     targets = np.repeat([0, 1], 30)
     groups = [f"g{number // 2}" for number in range(60)]
 
-    fold = _folds(targets, groups=groups, rng=np.random.default_rng(0))
+    fold = folds(targets, groups=groups, rng=np.random.default_rng(0))
 
     assert (fold[0::2] == fold[1::2]).all()
     for target in (0, 1):
@@ -124,7 +124,7 @@ def test_near_duplicates_share_a_fold_and_every_class_is_spread() -> None:
 def test_a_bootstrap_sample_keeps_the_number_of_every_class() -> None:
     targets = np.array([0] * 50 + [1])
 
-    weights = _resample(targets, rng=np.random.default_rng(0))
+    weights = resample(targets, rng=np.random.default_rng(0))
 
     assert weights[:50].sum() == 50
     assert weights[50] == 1

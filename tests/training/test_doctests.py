@@ -8,7 +8,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["text_model", "image_model"])
+@pytest.mark.parametrize("name", ["committee", "heads", "image_model", "ridge", "search", "table_files", "text_model"])
 def test_examples_hold(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
 

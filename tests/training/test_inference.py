@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from werkzeug.wrappers import Response
 
 from winnow.errors import BadModel
 from winnow.models.bootstrap import bootstrap_files
-from winnow.models.package import CARD_FILE
+from winnow.models.package import CARD_FILE, DECLARED, ModelInput
 from winnow.onnx.runtime import OnnxModel
 
 
@@ -62,6 +63,43 @@ def test_images_as_bytes_and_as_base64() -> None:
     assert raw == wrapped
 
 
+def test_texts_as_csv() -> None:
+    content, _ = answer('id;text\n7;"one; two"\n8;three\n', "text/csv")
+
+    assert len(json.loads(content)["predictions"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ('{"instances": [{"row": {"age": 39, "city": " Ulm ", "note": "n/a"}}]}', "application/json"),
+        ('{"instances": [{"age": 39.0, "city": "Ulm", "id": "7"}]}', "application/json"),
+        ('{"city": "Ulm", "age": 39}\n', "application/jsonlines"),
+        ("age,city,note\n39,Ulm,\n", "text/csv; charset=utf-8"),
+        ("city;age\nUlm;39,0\n", "text/csv"),
+    ],
+)
+def test_rows_in_every_form_are_the_same_row(body: str, content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("table")
+    seen: list[Any] = []
+    predict = model.predict
+    monkeypatch.setattr(model, "predict", lambda payloads: seen.extend(payloads) or predict(payloads))
+
+    said = inference.predict_fn(inference.input_fn(body, content_type), model)
+
+    known = {name: value for name, value in seen[0]["row"].items() if value is not None}
+    assert known == {"age": 39.0, "city": "Ulm"}
+    assert said["predictions"] == [{"label": "no", "confidence": 0.5, "probabilities": [0.5, 0.5]}]
+
+
+def test_a_regression_answers_with_numbers() -> None:
+    model = OnnxModel.from_files(bootstrap_files("table", classes=[]))
+
+    said = inference.predict_fn(inference.input_fn(b"a\n1\n2\n", "text/csv"), model)
+
+    assert said == {"model": "bootstrap-table", "predictions": [{"prediction": 0.0}] * 2}
+
+
 def test_json_lines_on_request() -> None:
     content, kind = answer('{"instances": [{"text": "a"}, {"text": "b"}]}', "", accept="application/x-jsonlines")
 
@@ -88,7 +126,14 @@ def test_json_unless_something_else_is_asked_for(accept: str) -> None:
         (b'{"instances": [{"text": "a"}]}', "application/json", "image", 400, "needs an image"),
         (b'{"instances": [{"image": "AAAA"}]}', "application/json", "image", 400, "cannot be decoded"),
         (b"no image", "image/jpeg", "image", 400, "cannot be decoded"),
-        (b"a,b", "text/csv", "text", 415, "'text/csv' is not served"),
+        (b"<a/>", "application/xml", "text", 415, "'application/xml' is not served"),
+        (b"a,b\n", "text/csv", "text", 400, "at least one instance"),
+        (b"", "text/csv", "table", 400, "holds no rows"),
+        (b"a,b\n1,2\n", "text/csv", "text", 400, "needs text"),
+        (b"a,a\n1,2\n", "text/csv", "table", 400, "two columns named 'a'"),
+        (b"plain", "text/plain", "table", 400, "needs rows"),
+        (b"a,b\n1,2,3\n", "text/csv", "table", 400, "row 2: "),
+        (b'{"instances": [{"row": {"a": 1}}, {"a": [1]}]}', "application/json", "table", 400, "instance 1: column 'a'"),
         (b"[" * 100_000, "application/json", "text", 400, "not application/json"),
         (json.dumps({"instances": [{"text": "a"}] * 10_001}), "application/json", "text", 400, "at most 10000"),
     ],
@@ -116,6 +161,28 @@ def test_text_is_masked_before_it_is_scored(monkeypatch: pytest.MonkeyPatch) -> 
     inference.predict_fn(["write to jo@example.com"], model)
 
     assert seen == ["write to [EMAIL]"]
+
+
+def test_cells_are_masked_before_they_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("table")
+    seen: list[Any] = []
+    predict = model.predict
+    monkeypatch.setattr(model, "predict", lambda payloads: seen.extend(payloads) or predict(payloads))
+
+    inference.predict_fn([{"note": "write to jo@example.com", "age": 3}], model)
+
+    assert seen == [{"row": {"note": "write to [EMAIL]", "age": 3.0}}]
+
+
+def test_a_declared_number_column_reads_texts() -> None:
+    columns = (ModelInput(name="c0", kind="number", source="age", form=DECLARED),)
+    card = replace(model_of("table").card, inputs=columns)
+
+    typed = inference._rows([{"age": "007", "city": "Ulm"}], card)
+    plain = inference._rows([{"age": "007"}], replace(card, inputs=(replace(columns[0], form=None),)))
+
+    assert typed == [{"age": 7.0}]
+    assert plain == [{"age": "007"}]
 
 
 def test_a_model_behind_another_masker_is_not_served(tmp_path: Path) -> None:

@@ -59,6 +59,23 @@ def pictures(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def houses(count: int, *, regression: bool = False) -> list[dict[str, Any]]:
+    """Rows of a table: rooms and a quarter decide about the price, a letter and an id do not."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        rooms, quarter = float(rng.integers(1, 8)), str(rng.choice(["harbour", "hill", "centre"]))
+        price = 50.0 * rooms + {"harbour": 100.0, "hill": 0.0, "centre": 40.0}[quarter]
+        row = {
+            "rooms": rooms if number % 9 else None,
+            "quarter": quarter,
+            "letter": "ab"[number % 2],
+            "ID": 7.0 * number,
+        }
+        rows.append({"row": row, "label": price if regression else "dear" if price > 220 else "cheap"})
+    return rows
+
+
 @dataclass
 class Job:
     """One run of train.py: its folder, exit status and output."""
@@ -84,8 +101,8 @@ def run_job(root: Path, rows: list[dict[str, Any]], *, reverse: bool = False, **
     ]
     body = {
         "format": 1, "model": "m-7", "task": "classification", "masker": MASKER_VERSION, "dataset": "d-7", "seed": 1,
-        "members": 2, "kind": "image" if "image" in rows[0] else "text",
-        "classes": sorted({row["label"] for row in rows}), **spec,
+        "members": 2, "kind": next((kind for kind in ("image", "row") if kind in rows[0]), "text").replace("row", "table"),
+        "classes": sorted({str(row["label"]) for row in rows}), **spec,
     }  # fmt: skip
     for name in ("train", "spec"):
         (root / "input" / "data" / name).mkdir(parents=True)
@@ -172,10 +189,72 @@ def test_a_colour_image_job(image_job: Job) -> None:
     assert OnnxModel.load(image_job.model).predict(payloads).probabilities.argmax(axis=1).tolist() == [1, 0] * 3
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.fixture(scope="module")
+def table_job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return run_job(tmp_path_factory.mktemp("table"), houses(120), positive_class="dear", columns={})
+
+
+@pytest.fixture(scope="module")
+def number_job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    columns = {"rooms": "number", "quarter": "category"}
+    rows = houses(120, regression=True)
+    return run_job(tmp_path_factory.mktemp("number"), rows, task="regression", classes=[], columns=columns)
+
+
+def test_a_table_job(table_job: Job) -> None:
+    assert (table_job.status, table_job.err) == (0, "")
+    card = check_package(table_job.model)
+
+    assert [(item.kind, item.source) for item in card.payloads] == [
+        ("number", "rooms"), ("category", "letter"), ("category", "quarter"),
+    ]  # fmt: skip
+    assert "column 'ID' is left out" in table_job.out
+    assert card.metrics["cv_accuracy"] > 0.85
+    assert card.metrics["cv_average_precision"] > 0.85
+    predictions = OnnxModel.load(table_job.model).predict([
+        {"row": {"rooms": 7.0, "quarter": "harbour"}}, {"row": {"rooms": 1.0, "quarter": "hill", "letter": None}},
+    ])  # fmt: skip
+    assert predictions.probabilities.argmax(axis=1).tolist() == [1, 0]
+    for arm in ("active", "control"):
+        arm_card = check_package(table_job.model / "arms" / arm)
+        assert arm_card.metrics["n"] == 30
+        assert arm_card.metrics["model"] == card.metrics["model"]
+
+
+def test_a_regression_job(number_job: Job) -> None:
+    assert (number_job.status, number_job.err) == (0, "")
+    card = check_package(number_job.model)
+
+    assert (card.task, card.classes, card.temperature) == ("regression", (), 1.0)
+    assert [item.source for item in card.payloads] == ["rooms", "quarter"]
+    assert f"cv_r2={card.metrics['cv_r2']}\n" in number_job.out
+    assert card.metrics["cv_r2"] > 0.7  # a ninth of the rooms is missing
+    predictions = OnnxModel.load(number_job.model).predict([{"row": {"rooms": 4.0, "quarter": "harbour"}}])
+    assert predictions.prediction == pytest.approx([300.0], abs=30.0)
+    assert predictions.members.shape == (1, 2)
+    assert check_package(number_job.model / "arms" / "active").task == "regression"
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_the_same_rows_in_another_order_give_the_same_bytes(regression: bool, tmp_path: Path) -> None:
+    spec = {"task": "regression", "classes": []} if regression else {}
+    one, same = (
+        run_job(tmp_path / str(reverse), houses(60, regression=regression), reverse=reverse, **spec)
+        for reverse in (False, True)
+    )
+
+    for name in ("model.onnx", "model.json", "metrics.json", "arms/control/model.onnx"):
+        assert (one.model / name).read_bytes() == (same.model / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "table"])
 def test_the_model_serves_from_its_own_code_folder(kind: str, request: pytest.FixtureRequest) -> None:
     job: Job = request.getfixturevalue(f"{kind}_job")
-    instance = {"text": "send a wire transfer"} if kind == "text" else {"image": pictures(1)[0]["image"]["png"]}
+    instance, label = {
+        "text": ({"text": "send a wire transfer"}, "transfer"),
+        "image": ({"image": pictures(1)[0]["image"]["png"]}, "down"),
+        "table": ({"row": {"rooms": 7, "quarter": "harbour"}}, "dear"),
+    }[kind]
     code = (
         "import inference as i, json, sys\nmodel = i.model_fn(sys.argv[1])\n"
         "data = i.input_fn(sys.argv[2].encode(), 'application/json')\n"
@@ -189,7 +268,7 @@ def test_the_model_serves_from_its_own_code_folder(kind: str, request: pytest.Fi
     answer = json.loads(done.stdout)
 
     assert answer["model"] == "m-7"
-    assert answer["predictions"][0]["label"] == ("transfer" if kind == "text" else "down")
+    assert answer["predictions"][0]["label"] == label
 
 
 @pytest.mark.parametrize(
@@ -199,6 +278,9 @@ def test_the_model_serves_from_its_own_code_folder(kind: str, request: pytest.Fi
         (texts(6), {"classes": ["card", "loan"]}, "labels ['transfer'] are none of the 2 classes"),
         ([{"label": "a"}, {"text": "x", "label": "b"}], {"kind": "text"}, "train.jsonl.gz line 1"),
         ([{"image": {"png": "AAAA"}, "label": label} for label in "ab"], {}, "example c000"),
+        (houses(6), {"task": "regression", "classes": []}, "is no number; a regression learns from numbers"),
+        ([{"row": [1], "label": "a"}], {}, "field 'row' holds no row"),
+        ([{"row": {"x": 1.0}, "label": label} for label in "abab"], {}, "no column tells one row from another"),
         (texts(6), {"format": 2}, "spec.json has format 2"),
         (texts(6), {"task": "regression"}, "spec.json asks for 'regression'"),
     ],
@@ -237,7 +319,11 @@ def test_the_archive_holds_what_the_scripts_import_and_nothing_that_the_containe
     assert {entry.mtime for entry in entries} == {0}
     assert {"train.py", "inference.py", "wheels.lock", "winnow/__init__.py", "winnow/onnx/runtime.py"} <= set(names)
     assert "requirements.txt" not in names  # the toolkit would install it, and a newer protobuf with it
-    assert not any(name.startswith(("winnow/aws", "winnow/steps")) for name in names)
+    assert not any(name.startswith("winnow/aws") for name in names)
+    # The one thing that ingest shares with training and serving is how it reads CSV.
+    assert {name for name in names if name.startswith("winnow/steps")} == {
+        "winnow/steps/__init__.py", "winnow/steps/delimited.py", "winnow/steps/streams.py",
+    }  # fmt: skip
     for source in sources.values():
         for package in ("boto3", "pydantic", "yaml", "onnx", "skl2onnx"):
             assert f"\nimport {package}\n" not in source
@@ -248,4 +334,5 @@ def test_serving_needs_no_training_code() -> None:
     files = serving_files()
 
     assert {"inference.py", "vendored.py", "winnow/privacy/masking.py", "winnow/onnx/runtime.py"} <= set(files)
+    assert {"table_files.py", "winnow/tables.py"} <= set(files)
     assert not {"train.py", "committee.py", "winnow/onnx/check.py"} & set(files)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import read_people
+from examples import read_people, read_rows
 from PIL import Image
 
 from winnow.models.package import ModelCard
@@ -164,13 +164,101 @@ def test_a_person_trains_and_tests_from_a_shell(tmp_path: Path) -> None:
     assert (card.classes, card.masker) == (("apples", "pears"), "none")
 
 
+def write_people(path: Path, *, rows: int = 80) -> None:
+    """A German spreadsheet's export: semicolons, decimal commas, gaps, an id, a reserved name."""
+    lines = ["Nr;Alter;Stadt;cost;Gehalt;Klasse"]
+    for number in range(rows):
+        age, city = 20 + number * 7 % 40, ("Ulm", "Köln", "-")[number % 3]
+        pay = 1000.5 + 50 * age + (500 if city == "Ulm" else 0)
+        lines.append(f"{number};{age};{city};3;{pay:.1f}".replace(".", ",") + f";{'viel' if pay > 3200 else 'wenig'}")
+    path.write_bytes("\r\n".join(lines).encode("cp1252"))
+
+
+def test_a_person_trains_on_a_table(tmp_path: Path) -> None:
+    write_people(tmp_path / "people.csv")
+
+    done = run(
+        "--kind", "table", "--train", tmp_path / "people.csv", "--holdout", "0.3", "--label", "Klasse",
+        "--model-dir", tmp_path / "out", "--members", "1",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    figures = dict(part.split("=", 1) for line in done.stdout.splitlines() for part in line.split() if "=" in part)
+    assert (figures["train_n"], figures["test_n"], figures["positive_class"]) == ("56", "24", "wenig")
+    assert float(figures["test_accuracy"]) > 0.8
+    assert float(figures["test_average_precision"]) > 0.8
+    assert "column 'cost' of people.csv is left out: the name is reserved" in done.stdout
+    card = ModelCard.from_bytes((tmp_path / "out" / "model.json").read_bytes())
+    assert {item.source: item.kind for item in card.payloads} == {
+        "Alter": "number", "Gehalt": "number", "Nr": "number", "Stadt": "category",
+    }  # fmt: skip
+
+
+def test_a_person_trains_on_numbers(tmp_path: Path) -> None:
+    write_people(tmp_path / "train.csv")
+    rows = [
+        {"Alter": 30, "Stadt": "Ulm", "Gehalt": 3000.5}, {"Alter": 41, "Stadt": None, "Gehalt": 3050.5}, {"Alter": 50},
+    ]  # fmt: skip
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    done = run(
+        "--kind", "table", "--train", tmp_path / "train.csv", "--test", tmp_path / "test.jsonl", "--label", "Gehalt",
+        "--task", "regression", "--model-dir", tmp_path / "out", "--members", "0",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "test_n=2 " in done.stdout  # the third row has no label
+    assert float(done.stdout.rsplit("test_mae=", 1)[1].split()[0]) < 250
+    assert ModelCard.from_bytes((tmp_path / "out" / "model.json").read_bytes()).task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label", "Preis"], "people.csv has no column 'Preis'; name one of 'Nr', 'Alter'"),
+        (["--label", "Stadt", "--task", "regression"], "people.csv:1: the label 'Ulm' is no number"),
+        (
+            ["--label", "Nr"],
+            "column 'Nr' has 80 different values in 80 rows; to predict a number add --task regression",
+        ),
+        (["--label", "Klasse", "--positive", "reich"], "the positive class 'reich' is none of the classes"),
+        (["--label", "Klasse", "--holdout", "0.001"], "leaves nothing to learn from or to judge by"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_says_why(tmp_path: Path, arguments: list[str], message: str) -> None:
+    write_people(tmp_path / "people.csv")
+
+    done = run("--kind", "table", "--train", tmp_path / "people.csv", "--model-dir", tmp_path / "out", *arguments)
+
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_rows_come_from_every_file_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,label\n1,None\n2,\n5,2.0\n6,2.50\n")
+    (tmp_path / "b.jsonl").write_text('{"row": {"x": 3}, "label": 1.0}\n{"x": "4", "label": true}\n')
+    (tmp_path / "notes.txt").write_text("not a table")
+
+    said: list[str] = []
+    examples = read_rows(tmp_path, label="label", task="classification", say=said.append)
+
+    assert [(item.payload, item.label) for item in examples] == [
+        ({"x": 1.0}, "None"), ({"x": 5.0}, "2"), ({"x": 6.0}, "2.50"), ({"x": 3.0}, "1"), ({"x": "4"}, "true"),
+    ]  # fmt: skip
+    assert said == []
+
+
 def test_a_person_is_told_what_is_missing(tmp_path: Path) -> None:
     without_kind = run("--train", tmp_path)
+    number_text = run("--train", tmp_path, "--kind", "text", "--model-dir", tmp_path, "--task", "regression")
+    both = run("--train", "a", "--kind", "text", "--model-dir", "b", "--test", "c", "--holdout", "0.3")
     mistyped = run("--train", tmp_path, "--kind", "text", "--model-dir", tmp_path, "--modle")
     nothing = run()
 
     assert without_kind.returncode == mistyped.returncode == 2
     assert "--train needs --kind and --model-dir" in without_kind.stderr
     assert "'--modle' is unknown" in mistyped.stderr
+    assert "--task regression and --positive need --kind table" in number_text.stderr
+    assert "give --test or --holdout, not both" in both.stderr
     assert nothing.returncode == 1
     assert "give --train, --kind and --model-dir" in nothing.stderr

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import entropy as scipy_entropy
 
-from winnow.acquisition import STRATEGIES, score
-from winnow.acquisition.committee import bald, vote_entropy
+from winnow.acquisition import DEFAULTS, OUTPUTS, STRATEGIES, able, check_choice, score
+from winnow.acquisition.committee import bald, variance, vote_entropy
 from winnow.acquisition.uncertainty import entropy, least_confidence, margin
 from winnow.errors import BadInput, ConfigError
 from winnow.models.predictions import Predictions
@@ -22,8 +22,13 @@ def simplex(rng: np.random.Generator, *shape: int) -> Array:
     return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1]).astype(np.float32)
 
 
-def outputs(n: int, *, classes: int = 4, seed: int = 0) -> Predictions:
+def outputs(n: int, *, of: str = "margin", classes: int = 4, seed: int = 0) -> Predictions:
+    """What a model gives that the strategy `of` can score: a classification, or a regression about thousands."""
     rng = np.random.default_rng(seed)
+    if "prediction" in STRATEGIES[of].needs:
+        members = rng.normal(5000.0, 900.0, (n, 5)).astype(np.float32)
+        embedding = rng.standard_normal((n, 3), dtype=np.float32)
+        return Predictions(np.empty((n, 0), np.float32), embedding, members, members.mean(axis=1))
     return Predictions(
         probabilities=simplex(rng, n, classes),
         embedding=rng.standard_normal((n, 3), dtype=np.float32),
@@ -33,7 +38,10 @@ def outputs(n: int, *, classes: int = 4, seed: int = 0) -> Predictions:
 
 def take(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
     assert predictions.members is not None
-    return Predictions(predictions.probabilities[rows], predictions.embedding[rows], predictions.members[rows])
+    prediction = None if predictions.prediction is None else predictions.prediction[rows]
+    return Predictions(
+        predictions.probabilities[rows], predictions.embedding[rows], predictions.members[rows], prediction
+    )
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -42,7 +50,7 @@ class TestContract:
 
     @pytest.mark.parametrize("n", [0, 1, 2, 300])
     def test_gives_one_finite_float32_score_a_record(self, name: str, n: int) -> None:
-        scores = score(name, outputs(n), rng=np.random.default_rng(0))
+        scores = score(name, outputs(n, of=name), rng=np.random.default_rng(0))
 
         assert scores.shape == (n,)
         assert scores.dtype == np.float32
@@ -50,13 +58,13 @@ class TestContract:
         assert (scores >= 0.0).all()
 
     def test_the_same_seed_gives_the_same_scores(self, name: str) -> None:
-        first = score(name, outputs(50), rng=np.random.default_rng(7))
-        second = score(name, outputs(50), rng=np.random.default_rng(7))
+        first = score(name, outputs(50, of=name), rng=np.random.default_rng(7))
+        second = score(name, outputs(50, of=name), rng=np.random.default_rng(7))
 
         assert first.tolist() == second.tolist()
 
     def test_leaves_its_input_alone(self, name: str) -> None:
-        given, untouched = outputs(50), outputs(50)
+        given, untouched = outputs(50, of=name), outputs(50, of=name)
 
         score(name, given, rng=np.random.default_rng(0))
 
@@ -78,7 +86,7 @@ class TestContractOfModelStrategies:
     """What every strategy that looks at a model promises beyond that."""
 
     def test_a_records_score_does_not_depend_on_its_neighbours(self, name: str) -> None:
-        given = outputs(200)
+        given = outputs(200, of=name)
         order = np.random.default_rng(3).permutation(200)
 
         scores = score(name, given, rng=np.random.default_rng(0))
@@ -95,13 +103,17 @@ class TestContractOfModelStrategies:
             members=np.array([agreed, divided, divided], dtype=np.float32),
         )
 
+        if "prediction" in STRATEGIES[name].needs:
+            numbers = np.array([[7.0, 7.0], [5.0, 9.0], [5.0, 9.0]], dtype=np.float32)
+            given = Predictions(given.probabilities[:, :0], given.embedding, numbers, numbers.mean(axis=1))
+
         scores = score(name, given, rng=np.random.default_rng(0))
 
         assert scores[0] == 0.0
         assert scores[1] == scores[2] > 0.0
 
     def test_is_blocked_correctly_beyond_one_block(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        given = outputs(1000)
+        given = outputs(1000, of=name)
         whole = score(name, given, rng=np.random.default_rng(0))
 
         monkeypatch.setattr("winnow.acquisition.uncertainty._BLOCK_BYTES", 1)
@@ -111,10 +123,10 @@ class TestContractOfModelStrategies:
         assert np.allclose(whole, blocked, atol=1e-6)
 
     def test_outputs_that_are_nan_are_refused_with_the_row(self, name: str) -> None:
-        given = outputs(5)
+        given = outputs(5, of=name)
         assert given.members is not None
-        given.probabilities[3, 1] = np.nan
-        given.members[3, 2, 1] = np.nan
+        given.probabilities[3, 1:2] = np.nan
+        given.members[3, 2] = np.nan
 
         with pytest.raises(BadInput, match=r"1 of 5 records, the first in row 3"):
             score(name, given, rng=np.random.default_rng(0), model="m1")
@@ -183,6 +195,56 @@ def test_a_missing_output_is_refused_with_the_remedy() -> None:
         score("bald", without, rng=np.random.default_rng(0), model="m7")
 
     assert "train with members or choose one of entropy, least_confidence, margin, random" in str(refusal.value)
+
+
+def test_variance_against_hand_computed_numbers() -> None:
+    members = np.array([[1.0, 2.0, 6.0], [250_000.0, 250_000.0, 250_003.0], [4.0, 4.0, 4.0]])
+
+    assert variance(members) == pytest.approx([14 / 3, 2.0, 0.0])
+    assert variance(members[:, :1]).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_numbers_whose_squares_no_float32_holds_stay_finite() -> None:
+    assert np.isfinite(variance(np.array([[-3e38, 3e38]], dtype=np.float32))).all()
+
+
+@pytest.mark.parametrize("name", ["margin", "bald"])
+def test_a_regression_has_no_classes_to_be_unsure_of(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{name} needs probabilities, which model m7 .* choose one of random, variance"
+    ):
+        score(name, outputs(3, of="variance"), rng=np.random.default_rng(0), model="m7")
+
+
+def test_every_task_has_a_default_that_fits_it() -> None:
+    for task, name in DEFAULTS.items():
+        assert name in able(OUTPUTS[task])
+        check_choice(name, task=task, members=4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "task", "members", "reason"),
+    [
+        (
+            "variance",
+            "classification",
+            4,
+            "needs prediction, which a classification does not give; choose one of bald, ",
+        ),
+        (
+            "entropy",
+            "regression",
+            4,
+            "needs probabilities, which a regression does not give; choose one of random, var",
+        ),
+        ("variance", "regression", 0, "asks a committee, but training.members is 0; raise it or choose one of random$"),
+    ],
+)
+def test_a_choice_that_cannot_work_is_refused_before_anything_is_spent(
+    strategy: str, task: str, members: int, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        check_choice(strategy, task=task, members=members)
 
 
 def test_random_differs_from_seed_to_seed() -> None:

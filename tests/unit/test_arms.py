@@ -71,6 +71,14 @@ class TestDivide:
 
         assert places == {"evaluation": 5, "reward": 0, "control": 5, "rare": 0, "active": 0}
 
+    def test_numbers_are_of_no_rare_class(self) -> None:
+        policy = replace(POLICY, rare=0.2, rare_classes=("rare",))
+
+        choices = plan(make_pool(200, predicted=None), 20, policy)
+
+        assert len(choices) == 20
+        assert ids(choices, "rare") == []
+
     def test_a_rare_share_without_rare_classes_is_the_active_arms(self) -> None:
         assert divide(10, replace(POLICY, rare=0.5, control=0.0), evaluation_labeled=99)["active"] == 10
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from winnow.errors import BadInput
-from winnow.models.drift import ks_distance, psi, psi_of_values
+from winnow.models.drift import binned, ks_distance, psi, psi_of_values, quantile_edges
 
 
 def test_psi_against_the_formula() -> None:
@@ -53,6 +53,24 @@ def test_psi_of_values_sees_the_column_that_moved() -> None:
 
 def test_psi_of_values_of_a_constant_column_is_zero() -> None:
     assert psi_of_values(np.ones((50, 1)), np.ones((80, 1))).tolist() == [0.0]
+
+
+def test_bins_of_equal_mass_and_what_falls_into_them() -> None:
+    reference = np.arange(100.0)
+
+    edges = quantile_edges(reference)
+
+    assert edges.tolist() == pytest.approx([9.9 * tenth for tenth in range(1, 10)])
+    assert binned(reference, edges).tolist() == [10] * 10
+    assert binned([-1e9, 9.8, 9.9, 1e9], edges).tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert quantile_edges(np.array([0.0] * 90 + [1.0] * 10)).tolist() == pytest.approx([0.0, 0.1])
+    assert binned([], edges).tolist() == [0] * 10
+
+
+@pytest.mark.parametrize(("values", "bins"), [([], 10), ([1.0], 1)])
+def test_nothing_makes_no_bins(values: list[float], bins: int) -> None:
+    with pytest.raises(BadInput):
+        quantile_edges(np.array(values), bins=bins)
 
 
 def test_ks_distance_is_scipys_with_ties_too() -> None:

@@ -96,8 +96,8 @@ class TestVerdict:
 
         assert verdict.decision == "promote"
         assert codes(verdict) == {"better"}
-        assert verdict.champion_accuracy == pytest.approx(0.6)
-        assert verdict.challenger_accuracy == pytest.approx(0.8)
+        assert verdict.champion_value == pytest.approx(0.6)
+        assert verdict.challenger_value == pytest.approx(0.8)
         assert verdict.gain == pytest.approx(0.2)
         assert verdict.gain_interval is not None
         assert 0 < verdict.gain_interval[0] < 0.2 < verdict.gain_interval[1]
@@ -268,8 +268,8 @@ def test_a_new_class_only_the_challenger_knows_counts_for_it() -> None:
     verdict = judge(fewer, new)
 
     assert verdict.decision == "promote"
-    assert verdict.champion_accuracy is not None
-    assert verdict.champion_accuracy < 0.65
+    assert verdict.champion_value is not None
+    assert verdict.champion_value < 0.65
 
 
 class TestClasses:

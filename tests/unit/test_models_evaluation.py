@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from winnow.models.evaluation import brier, calibration_error, confusion, evaluate, log_loss
+from winnow.models.evaluation import (
+    average_precision,
+    brier,
+    calibration_error,
+    confusion,
+    evaluate,
+    evaluate_regression,
+    log_loss,
+)
 
 
 def test_figures_of_four_records_by_hand() -> None:
@@ -81,3 +89,51 @@ def test_the_report_is_json() -> None:
     body = evaluate([[0.9, 0.1]], [0], classes=["a", "b"]).to_json()
 
     assert body["classes"][0] == {"name": "a", "support": 1, "recall": 1.0, "precision": 1.0, "f1": 1.0}
+
+
+def test_average_precision_by_hand() -> None:
+    # Thresholds 0.9 (1 of 1 right, recall 1/3), 0.8 (two records, 2 of 3, recall 2/3), 0.1 (3 of 5, recall 1).
+    scores, positives = [0.9, 0.8, 0.8, 0.1, 0.1], [True, True, False, False, True]
+
+    expected = 1 / 3 * 1 + 1 / 3 * 2 / 3 + 1 / 3 * 3 / 5
+    assert average_precision(scores, positives) == pytest.approx(expected)
+    assert average_precision(scores[::-1], positives[::-1]) == pytest.approx(expected)
+    assert average_precision(scores, [False] * 5) is None
+
+
+def test_average_precision_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(2)
+    scores, positives = rng.integers(0, 20, 500) / 20, rng.random(500) < 0.02
+
+    assert average_precision(scores, positives) == pytest.approx(metrics.average_precision_score(positives, scores))
+
+
+def test_average_precision_belongs_to_the_positive_class() -> None:
+    probabilities, labels = [[0.7, 0.3], [0.4, 0.6], [0.1, 0.9]], [1, 0, 1]
+
+    report = evaluate(probabilities, labels, classes=["no", "yes"], positive="yes")
+
+    assert report.average_precision == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3)
+    assert report.to_json()["average_precision"] == report.average_precision
+    assert "average_precision" not in evaluate(probabilities, labels, classes=["no", "yes"]).to_json()
+    with pytest.raises(ValueError, match="'maybe' is none of the 2 classes"):
+        evaluate(probabilities, labels, classes=["no", "yes"], positive="maybe")
+
+
+def test_numbers_by_hand() -> None:
+    report = evaluate_regression([1.0, 3.0, 3.0, 3.0], [0.0, 2.0, 4.0, 6.0])
+
+    # Errors 1, 1, -1, -3: squares 12 of a spread of 9 + 1 + 1 + 9.
+    assert report.to_json() == pytest.approx({"n": 4, "r2": 1 - 12 / 20, "mae": 1.5, "rmse": np.sqrt(3)})
+
+
+def test_numbers_that_do_not_vary_have_no_share_to_explain() -> None:
+    assert evaluate_regression([1.0, 2.0], [5.0, 5.0]).r2 is None
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth"), [([], []), ([1.0], [1.0, 2.0]), ([float("nan")], [1.0]), ([1.0], [float("inf")])]
+)
+def test_unusable_numbers_are_refused(prediction: list[float], truth: list[float]) -> None:
+    with pytest.raises(ValueError):
+        evaluate_regression(prediction, truth)

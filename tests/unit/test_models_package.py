@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from winnow.errors import BadModel
 from winnow.models.bootstrap import FORM, bootstrap_files
-from winnow.models.package import CARD_FILE, MODEL_FILE, ModelCard, ModelInput, ModelOutputs, check_files, digest
+from winnow.models.package import (
+    CARD_FILE,
+    HASHED_ROW,
+    MODEL_FILE,
+    ModelCard,
+    ModelInput,
+    ModelOutputs,
+    check_files,
+    digest,
+)
 from winnow.onnx.features import WORDS
+
+NUMBER = {"name": "c0", "kind": "number", "source": "age"}
 
 
 def card_json(**changes: Any) -> dict[str, Any]:
@@ -29,6 +41,34 @@ def card_json(**changes: Any) -> dict[str, Any]:
         "files": {"model.onnx": "0" * 64},
     }
     return {name: value for name, value in {**body, **changes}.items() if value != "absent"}
+
+
+def table_json(**changes: Any) -> dict[str, Any]:
+    """The fields of a regression over two columns that differ from `card_json`."""
+    columns = [NUMBER, {"name": "c1", "kind": "category", "source": "city"}]
+    outputs = {"prediction": "y", "members": None, "embedding": "e"}
+    body = {"task": "regression", "kind": "table", "classes": [], "temperature": 1.0, "inputs": columns}
+    return {**body, "outputs": outputs, **changes}
+
+
+def test_a_regression_survives_its_bytes() -> None:
+    card = ModelCard.from_json(card_json(**table_json()))
+
+    assert ModelCard.from_bytes(card.to_bytes()) == card
+    assert json.loads(card.to_bytes())["outputs"] == {"prediction": "y", "members": None, "embedding": "e"}
+    assert card.outputs.names() == ["y", "e"]
+    assert [(item.kind, item.source) for item in card.payloads] == [("number", "age"), ("category", "city")]
+
+
+def test_a_regressions_output_has_a_default_name() -> None:
+    card = ModelCard.from_json(card_json(**table_json(outputs="absent")))
+
+    assert card.outputs == ModelOutputs(members=None, prediction="prediction")
+
+
+def test_a_classification_has_no_prediction() -> None:
+    with pytest.raises(BadModel, match=r"outputs\.prediction belongs to a regression"):
+        replace(ModelCard.from_json(card_json()), outputs=ModelOutputs(prediction="y"))
 
 
 def test_a_card_survives_its_bytes() -> None:
@@ -58,7 +98,17 @@ def test_optional_fields_have_defaults() -> None:
         ({"model": "has space"}, "model is"),
         ({"model": "ends-with-hyphen-"}, "model is"),
         ({"model": None}, "model is None"),
-        ({"task": "regression"}, "task is"),
+        ({"task": "ranking"}, "task is"),
+        ({"task": "regression"}, "predicts numbers for tables only"),
+        (table_json(classes=["a", "b"]), "classes has 2 entries"),
+        (table_json(temperature=2.0), "temperature is 2.0"),
+        (table_json(outputs={"prediction": 1}), "outputs.prediction is 1"),
+        (table_json(inputs=[]), "a table model has inputs of kind"),
+        (table_json(inputs=[{"name": "r", "kind": "row", "form": "hashed-1"}, NUMBER]), "a table model has inputs"),
+        (table_json(inputs=[{"name": "t", "kind": "text"}]), "a table model has inputs of kind"),
+        (table_json(inputs=[{"name": "r", "kind": "row"}]), "inputs[r].form is None"),
+        (table_json(inputs=[{"name": "n", "kind": "number"}]), "inputs[n].source is None"),
+        (table_json(inputs=[{"name": "n", "kind": "category", "source": ""}]), "inputs[n].source is ''"),
         ({"kind": "video", "inputs": []}, "kind is"),
         ({"classes": ["only"]}, "classes has 1 entries"),
         ({"classes": ["a", "a"]}, "classes"),
@@ -122,5 +172,14 @@ def test_the_bootstrap_card_names_the_text_form_that_features_make() -> None:
     assert FORM == WORDS
     assert card.model == "bootstrap-text"
     assert [item.kind for item in card.inputs] == ["text", "class_count"]
-    with pytest.raises(ValueError, match="use text or image"):
+    with pytest.raises(ValueError, match="use one of text, image, table"):
         bootstrap_files("sound", classes=["a", "b"])
+
+
+def test_the_bootstrap_table_package_is_a_regression_without_classes() -> None:
+    cards = [ModelCard.from_bytes(bootstrap_files("table", classes=names)[CARD_FILE]) for names in (["a", "b"], [])]
+
+    assert [card.model for card in cards] == ["bootstrap-table"] * 2
+    assert [card.task for card in cards] == ["classification", "regression"]
+    assert [card.outputs.names() for card in cards] == [["probabilities", "embedding"], ["prediction", "embedding"]]
+    assert cards[0].payload.form == HASHED_ROW

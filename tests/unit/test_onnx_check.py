@@ -82,9 +82,11 @@ def protobuf_graph(nodes: list[Any], *, initializers: list[Any] | None = None) -
     return helper.make_model(graph, opset_imports=domains, ir_version=9).SerializeToString()
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
-def test_the_shipped_packages_pass_in_a_child(tmp_path: Path, kind: str) -> None:
-    for name, content in bootstrap_files(kind, classes=["a", "b", "c"]).items():
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("text", "abc"), ("image", "abc"), ("table", "abc"), ("table", "")], ids=str
+)
+def test_the_shipped_packages_pass_in_a_child(tmp_path: Path, kind: str, classes: str) -> None:
+    for name, content in bootstrap_files(kind, classes=list(classes)).items():
         (tmp_path / name).write_bytes(content)
 
     card = validate_package(tmp_path, seconds=SECONDS, megabytes=MEGABYTES)
@@ -122,6 +124,56 @@ def test_a_sloppy_package_is_told_what_to_mend(
 
     with pytest.raises(BadModel) as refused:
         check_package(tmp_path)
+
+    assert message in str(refused.value)
+
+
+def table_folder(folder: Path, *, fault: str = "") -> Path:
+    """A regression over a number and a category column, with one thing wrong when `fault` names it."""
+    graph = GraphBuilder("table")
+    number = graph.input("c0", FLOAT, ("n",) if fault == "rank" else ("n", 2) if fault == "width" else ("n", 1))
+    category = graph.input("c1", FLOAT if fault == "strings" else STRING, ("n", 1))
+    code = category
+    if fault != "strings":
+        code = graph.op(
+            "LabelEncoder", category, domain="ai.onnx.ml", keys_strings=["a"], values_floats=[1.0], default_float=0.0
+        )
+    known = graph.op("Where", graph.op("IsNaN", number), code, number)
+    if fault == "missing":
+        known = graph.op("Add", number, code)
+    if fault != "huge":
+        known = graph.op("Tanh", known)
+    known = graph.op("Mul", known, graph.constant(np.float32(2)))
+    flat = known if fault == "flat" else graph.op("Reshape", known, graph.constant(np.array([-1])))
+    graph.output("prediction", flat, FLOAT, ("n",))
+    graph.output("embedding", code, FLOAT, ("n", 1))
+    graph.output("members", flat if fault == "members" else graph.op("Concat", code, code, axis=1), FLOAT, ("n", 2))
+    columns = (ModelInput(name="c0", kind="number", source="x"), ModelInput(name="c1", kind="category", source="y"))
+    return write(
+        folder, graph.to_bytes(), kind="table", task="regression", classes=(), inputs=columns,
+        outputs=ModelOutputs(prediction="prediction"),
+    )  # fmt: skip
+
+
+def test_a_regression_over_columns_passes(tmp_path: Path) -> None:
+    assert check_package(table_folder(tmp_path)).task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("rank", "inputs[c0] has 1 dimensions in the graph; 2 are given to it"),
+        ("width", "inputs[c0] takes 2 columns; (n, 1) is given to it"),
+        ("strings", "inputs[c1] is of kind category, so the graph must take string tensors"),
+        ("missing", "output 'prediction' holds NaN or infinity"),
+        ("huge", "output 'prediction' holds NaN or infinity"),
+        ("flat", "output 'prediction' has shape (1, 1) for 1 records; it needs 1 dimensions"),
+        ("members", "output 'members' has shape (1,) for 1 records; it needs 2 dimensions"),
+    ],
+)
+def test_a_table_model_must_take_any_row(tmp_path: Path, fault: str, message: str) -> None:
+    with pytest.raises(BadModel) as refused:
+        check_package(table_folder(tmp_path, fault=fault))
 
     assert message in str(refused.value)
 

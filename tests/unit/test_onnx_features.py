@@ -15,7 +15,17 @@ from PIL import Image
 
 from winnow.errors import BadInput
 from winnow.onnx import features
-from winnow.onnx.features import clean_text, image_bytes_of, image_tensor, open_image, text_of
+from winnow.onnx.features import (
+    category_column,
+    clean_text,
+    hashed_rows,
+    image_bytes_of,
+    image_tensor,
+    number_column,
+    open_image,
+    row_of,
+    text_of,
+)
 from winnow.records import Image as ImageRecord
 from winnow.records import Record
 
@@ -194,3 +204,49 @@ def test_damaged_and_foreign_files_are_refused() -> None:
         with pytest.raises(BadInput) as refused:
             open_image(data)
         assert refused.value.code == "bad-image"
+
+
+def test_a_number_column_keeps_numbers_and_nothing_else() -> None:
+    cells = [39.0, None, "39", "", 7, True, 1e300, -1e300, float("inf"), 10**400, 1e-50]
+
+    column = number_column(cells)
+
+    largest = float(np.finfo(np.float32).max)
+    assert column.dtype == np.float32
+    assert column.shape == (11, 1)
+    expected = [39.0, None, None, None, 7.0, None, largest, -largest, None, None, 0.0]
+    assert [None if np.isnan(value) else value for value in column.ravel().tolist()] == expected
+    assert number_column([1.5, None]).ravel().tolist() == pytest.approx([1.5, float("nan")], nan_ok=True)
+
+
+def test_a_category_column_is_text() -> None:
+    column = category_column(["Ulm", None, 39.0, 3.5, -0.0, 1e20, float("nan"), "Ulm", "a\ud800"])
+
+    assert (column.dtype, column.shape) == (object, (9, 1))
+    assert column.ravel().tolist() == ["Ulm", "", "39", "3.5", "0", "1e+20", "", "Ulm", "a?"]
+
+
+def test_hashed_rows_by_hand() -> None:
+    age, ulm = (features._bucket(term) for term in ("age", "city=Ulm"))
+
+    rows = hashed_rows([{"age": 1.0, "city": "Ulm"}, {"city": "Ulm", "age": -1.0}, {}, {"age": None}])
+
+    length = np.hypot(np.log(2), 1.0)
+    assert rows.shape == (4, 256)
+    assert rows[0, [age[0], ulm[0]]] == pytest.approx([age[1] * np.log(2) / length, ulm[1] / length])
+    assert rows[1, age[0]] == pytest.approx(-rows[0, age[0]])
+    assert not rows[2:].any()
+
+
+def test_hashes_are_the_same_on_every_machine() -> None:
+    assert [features._bucket(term) for term in ("age", "city=Ulm", "\ud800")] == [(219, -1.0), (20, 1.0), (205, 1.0)]
+
+
+def test_a_row_comes_out_of_its_payload() -> None:
+    table = Record(id="c", oid="o", kind="table", cluster="k", role="train", key=0.5, row={"age": 1.0, "city": None})
+
+    assert row_of({"row": {"age": 1.0}}) == {"age": 1.0}
+    assert row_of(table) == {"age": 1.0, "city": None}
+    for payload in ({"age": 1.0}, {"row": 3.0}, "text", b"bytes", {"text": "x"}):
+        with pytest.raises(BadInput, match="needs a row"):
+            row_of(payload)  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def test_images_of_any_size_have_a_place() -> None:
     assert predictions.probabilities.tolist() == [[0.5, 0.5]] * 3
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("kind", ["text", "image", "table"])
 def test_no_records_give_no_rows(kind: str) -> None:
     predictions = OnnxModel.from_files(bootstrap_files(kind, classes=["a", "b"])).predict([])
 
@@ -156,3 +156,88 @@ def test_the_locale_of_the_machine_does_not_matter() -> None:
     }  # fmt: skip
 
     assert len(outputs) == 1
+
+
+def table_package(*, task: str = "classification") -> dict[str, bytes]:
+    """Columns age and city; the answer is the age (missing: -1), the embedding how often the city is Ulm."""
+    graph = GraphBuilder("columns")
+    age, city = graph.input("c0", FLOAT, ("n", 1)), graph.input("c1", STRING, ("n", 1))
+    known = graph.op("Where", graph.op("IsNaN", age), graph.constant(np.float32(-1)), age)
+    ulm = graph.op(
+        "LabelEncoder", city, domain="ai.onnx.ml",
+        keys_strings=["Ulm", "39", ""], values_floats=[1.0, 2.0, 3.0], default_float=0.0,
+    )  # fmt: skip
+    both = graph.op("Concat", known, ulm, axis=1)
+    if task == "regression":
+        graph.output("prediction", graph.op("Squeeze", known, graph.constant(np.array([1]))), FLOAT, ("n",))
+        graph.output("members", both, FLOAT, ("n", 2))
+    else:
+        graph.output("probabilities", graph.op("Softmax", both), FLOAT, ("n", 2))
+    graph.output("embedding", ulm, FLOAT, ("n", 1))
+    columns = (
+        ModelInput(name="c0", kind="number", source="age"), ModelInput(name="c1", kind="category", source="city"),
+    )  # fmt: skip
+    changes: dict[str, object] = {"kind": "table", "inputs": columns}
+    if task == "regression":
+        changes |= {"task": task, "classes": (), "outputs": ModelOutputs(prediction="prediction")}
+    return package(graph.to_bytes(), **changes)
+
+
+ROWS = [
+    {"age": 39.0, "city": "Ulm"}, {"city": "Bonn", "age": "old"}, {"age": None}, {"age": 1.0, "city": 39.0, "x": "y"},
+]  # fmt: skip
+
+
+def test_rows_feed_their_columns_and_stay_in_order() -> None:
+    model = OnnxModel.from_files(table_package(task="regression"))
+
+    predictions = model.predict([{"row": row} for row in ROWS])
+
+    assert predictions.prediction is not None
+    assert predictions.prediction.tolist() == [39.0, -1.0, -1.0, 1.0]
+    assert predictions.embedding.ravel().tolist() == [1.0, 0.0, 3.0, 2.0]
+    assert predictions.members is not None
+    assert predictions.members.shape == (4, 2)
+    assert predictions.probabilities.shape == (4, 0)
+    by_one = model.predict([{"row": row} for row in ROWS], batch=1)
+    assert by_one.prediction is not None
+    assert by_one.prediction.tolist() == predictions.prediction.tolist()
+
+
+def test_rows_are_classified_too() -> None:
+    predictions = OnnxModel.from_files(table_package()).predict([{"row": row} for row in ROWS])
+
+    assert predictions.prediction is None
+    assert predictions.probabilities[2].tolist() == pytest.approx([1 / (1 + np.exp(4)), 1 / (1 + np.exp(-4))])
+
+
+def test_no_rows_of_a_regression_give_no_numbers() -> None:
+    predictions = OnnxModel.from_files(table_package(task="regression")).predict([])
+
+    assert predictions.prediction is not None
+    assert predictions.prediction.shape == (0,)
+    assert predictions.members is not None
+    assert predictions.members.shape == (0, 0)
+
+
+def test_rows_of_any_columns_have_a_place_before_any_label() -> None:
+    model = OnnxModel.from_files(bootstrap_files("table", classes=[]))
+    rows = [{"city": "Ulm", "age": 39.0}, {"age": 40.0, "city": "Ulm"}, {"city": "Bonn", "age": -3.0}, {}]
+
+    predictions = model.predict([{"row": row} for row in rows])
+
+    near, far = predictions.embedding[0] @ predictions.embedding[1], predictions.embedding[0] @ predictions.embedding[2]
+    assert predictions.prediction is not None
+    assert predictions.prediction.tolist() == [0.0] * 4
+    assert near > 0.5 > far
+    three = OnnxModel.from_files(bootstrap_files("table", classes=["a", "b", "c"])).predict([{"row": rows[0]}])
+    assert three.probabilities == pytest.approx(1 / 3)
+    assert three.embedding[0] == pytest.approx(predictions.embedding[0])
+
+
+def test_an_unknown_form_of_rows_is_refused() -> None:
+    files = bootstrap_files("table", classes=["a", "b"])
+    card = files[CARD_FILE].replace(b"hashed-1", b"hashed-9")
+
+    with pytest.raises(BadModel, match="hashed-9"):
+        OnnxModel.from_files({**files, CARD_FILE: card}).predict([{"row": {"x": 1.0}}])

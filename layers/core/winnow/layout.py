@@ -103,6 +103,11 @@ def manifest(batch: str) -> str:
     return f"batches/{batch}/manifest.jsonl"
 
 
+def asked_row(batch: str, content_id: str) -> str:
+    """A table's row that is too long for a line of the batch's manifest."""
+    return f"batches/{batch}/rows/{content_id}.json"
+
+
 def labels(batch: str) -> str:
     return f"{LABELS}{batch}.jsonl"
 

@@ -11,12 +11,21 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from winnow.acquisition import STRATEGIES
+from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice
 from winnow.errors import ConfigError
+from winnow.records import Kind
 from winnow.selection import SELECTORS
+from winnow.tables import MAX_NAME, RESERVED, ColumnKind
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
+ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Metric = Literal["accuracy", "average_precision", "r2"]
+
+
+CONSENSUS = {"classification": ("majority", "dawid_skene"), "regression": ("median", "weighted_mean")}
+"""How the answers of a task may become a label; the first is the default."""
 
 
 class Section(BaseModel):
@@ -26,12 +35,25 @@ class Section(BaseModel):
 class Task(Section):
     """What is to be learned."""
 
-    kind: Literal["text", "image"] = Field("text", description="What a record is.")
+    kind: Kind = Field("text", description="What a record is.")
+    type: Literal["classification", "regression"] = Field(
+        "classification", description="Whether the answer is a class or, for tables, a number."
+    )
     classes: tuple[ClassName, ...] = Field(
         ("negative", "positive"),
-        min_length=2,
         max_length=1000,
-        description="Every answer an annotator may give, in order.",
+        description="Every answer an annotator may give, in order; absent for regression.",
+    )
+    columns: dict[ColumnName, ColumnKind] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="Tables: the columns models see, each number or category; empty means all, kinds found in training.",
+    )
+    unit: str = Field("", max_length=32, description="Regression: shown behind the number, such as USD.")
+    minimum: Finite | None = Field(None, description="Regression: smaller answers are refused.")
+    maximum: Finite | None = Field(None, description="Regression: larger answers are refused.")
+    tolerance: Share = Field(
+        0.1, description="Regression: answers agree when they differ by at most this share of the larger one."
     )
     title: str = Field("Choose the class", min_length=1, max_length=128, description="Headline the annotator sees.")
     guideline: str = Field(
@@ -39,15 +61,60 @@ class Task(Section):
         description="How to decide, shown beside every item; its digest is kept with every label.",
     )  # fmt: skip
     rare_classes: tuple[ClassName, ...] = Field((), description="Classes that get a quota of their own in each batch.")
+    positive_class: ClassName | None = Field(
+        None, description="Class that average precision is about; null means the first rare class."
+    )
     show_prediction: bool = Field(False, description="Whether annotators see the model's guess (it biases them).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_that_depend(cls, body: Any) -> Any:
+        """What a field left out means where it depends on another one."""
+        if not isinstance(body, dict):
+            return body
+        body = dict(body)
+        if body.get("type") == "regression":
+            body.setdefault("classes", ())
+            body.setdefault("title", "Give the number")
+            body.setdefault("guideline", "Give the number that fits best.")
+        elif body.get("positive_class") is None and isinstance(body.get("rare_classes"), list | tuple):
+            body["positive_class"] = next(iter(body["rare_classes"]), None)
+        return body
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
+        if self.type == "regression":
+            return self._consistent_regression()
+        if len(self.classes) < 2:
+            raise ValueError("classes: there is nothing to choose from; list at least two")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: names repeat; list every class once")
         unknown = sorted(set(self.rare_classes) - set(self.classes))
         if unknown:
             raise ValueError(f"rare_classes: {unknown} are not among classes; add them there or remove them here")
+        if self.positive_class is not None and self.positive_class not in self.classes:
+            raise ValueError(f"positive_class: {self.positive_class!r} is not among classes; name one of them")
+        for name in ("unit", "minimum", "maximum"):
+            if getattr(self, name) not in ("", None):
+                raise ValueError(f"{name}: only for regression; remove it or set type: regression")
+        return self._consistent_columns()
+
+    def _consistent_regression(self) -> Task:
+        if self.kind != "table":
+            raise ValueError(f"type: regression needs kind: table in this version, not {self.kind}")
+        for name in ("classes", "rare_classes", "positive_class"):
+            if getattr(self, name):
+                raise ValueError(f"{name}: a number has no classes; remove it or set type: classification")
+        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
+            raise ValueError("minimum is not below maximum; no answer would be accepted")
+        return self._consistent_columns()
+
+    def _consistent_columns(self) -> Task:
+        if self.columns and self.kind != "table":
+            raise ValueError(f"columns: only for kind: table, not {self.kind}; remove it")
+        reserved = sorted(set(self.columns) & set(RESERVED))
+        if reserved:
+            raise ValueError(f"columns: {reserved} say something about a row and are never features; remove them")
         return self
 
 
@@ -74,7 +141,10 @@ class Arms(Section):
 class Acquisition(Section):
     """Which records are worth a person's time."""
 
-    strategy: str = Field("margin", description="Score of the active arm once a trained champion exists.")
+    strategy: str = Field(
+        "margin",
+        description="Score of the active arm once a trained champion exists; of regression by default variance.",
+    )
     selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
@@ -130,7 +200,9 @@ class Quality(Section):
     """When a label is believed."""
 
     workers_per_item: int = Field(3, ge=1, le=9, description="Annotators asked per item.")
-    consensus: Literal["majority", "dawid_skene"] = Field("majority", description="How answers become a label.")
+    consensus: Literal["majority", "dawid_skene", "median", "weighted_mean"] = Field(
+        "majority", description="How answers become a label; of regression median (the default) or weighted_mean."
+    )
     min_confidence: float = Field(0.6, ge=0.0, le=1.0, description="A consensus below this goes to experts.")
     expert_workers: int = Field(1, ge=1, le=9, description="Experts asked per disputed item.")
     disputes: bool = Field(True, description="Whether disputed items are asked of experts at all.")
@@ -161,10 +233,13 @@ class TrainingPolicy(Section):
 class Gate(Section):
     """What a challenger must prove. Reasons stand with the thresholds in `winnow.models.gate`."""
 
+    metric: Literal["auto"] | Metric = Field(
+        "auto", description="What must not get worse: auto is r2 for regression, else accuracy."
+    )
     alpha: float = Field(0.1, gt=0.0, lt=0.5, description="Total error probability over all planned looks.")
     planned_looks: int = Field(20, ge=1, le=1000, description="Gate decisions the evaluation set is meant to last for.")
     min_records: int = Field(50, ge=10, le=1_000_000, description="Fewer evaluation records decide nothing.")
-    min_gain: float = Field(0.0, ge=-0.2, le=0.5, description="Accuracy by which the challenger must be better.")
+    min_gain: float = Field(0.0, ge=-0.2, le=0.5, description="How much better the metric must be.")
     class_floor: float = Field(0.15, ge=0.0, le=1.0, description="No class may lose more recall than this.")
     max_ece_increase: float = Field(0.1, ge=0.0, le=1.0, description="Calibration may not get worse by more than this.")
 
@@ -200,6 +275,14 @@ class Limits(Section):
     max_text_chars: int = Field(20_000, ge=100, le=100_000, description="Longer texts go to quarantine.")
     max_image_megapixels: int = Field(25, ge=1, le=100, description="Larger images go to quarantine.")
     image_side: int = Field(256, ge=16, le=2048, description="Longest side of the canonical image.")
+    max_rows: int = Field(
+        100_000,
+        ge=1,
+        le=1_000_000,
+        description="Rows read of one object; the rest goes to quarantine, for time's sake.",
+    )
+    max_columns: int = Field(1000, ge=1, le=10_000, description="Tables with more columns go to quarantine.")
+    max_cell_chars: int = Field(1000, ge=10, le=20_000, description="Rows with a longer cell go to quarantine.")
 
 
 class Slo(Section):
@@ -228,6 +311,20 @@ class Loop(Section):
     limits: Limits = Field(default_factory=Limits, description="What counts as usable input.")
     slo: Slo = Field(default_factory=Slo, description="What is promised.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_task(cls, body: Any) -> Any:
+        """What a section leaves out means what fits the task's type."""
+        task = body.get("task") if isinstance(body, dict) else None
+        if (task.get("type") if isinstance(task, dict) else getattr(task, "type", None)) != "regression":
+            return body
+        fitting = {
+            "acquisition": {"strategy": DEFAULTS["regression"]},
+            "quality": {"consensus": CONSENSUS["regression"][0]},
+        }
+        given = {name: body.get(name, {}) for name in fitting}
+        return {**body, **{name: {**fitting[name], **own} for name, own in given.items() if isinstance(own, dict)}}
+
     @model_validator(mode="after")
     def _affordable(self) -> Loop:
         if self.acquisition.arms.rare > 0 and not self.task.rare_classes:
@@ -236,13 +333,29 @@ class Loop(Section):
             raise ValueError(
                 "gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide"
             )
-        strategy = self.acquisition.strategy
-        if "members" in STRATEGIES[strategy].needs and not self.training.members:
-            able = ", ".join(sorted(name for name, other in STRATEGIES.items() if "members" not in other.needs))
+        regression = self.task.type == "regression"
+        if self.gate.metric != "auto" and (self.gate.metric == "r2") != regression:
+            fitting = "r2" if regression else "accuracy or average_precision"
+            raise ValueError(f"gate.metric: {self.gate.metric} does not fit {self.task.type}; choose auto, {fitting}")
+        if self.gate.metric == "average_precision" and self.task.positive_class is None:
+            raise ValueError("gate.metric: average_precision is about one class; name it in task.positive_class")
+        consensuses = CONSENSUS[self.task.type]
+        if self.quality.consensus not in consensuses:
             raise ValueError(
-                f"acquisition.strategy: {strategy} asks a committee, but training.members is 0; raise it or choose one of {able}"
+                f"quality.consensus: {self.quality.consensus} does not fit {self.task.type}; choose {' or '.join(consensuses)}"
             )
+        try:
+            check_choice(self.acquisition.strategy, task=self.task.type, members=self.training.members)
+        except ConfigError as error:
+            raise ValueError(f"acquisition.strategy: {error}") from error
         return self
+
+    @property
+    def metric(self) -> Metric:
+        """`gate.metric` with auto decided."""
+        if self.gate.metric != "auto":
+            return self.gate.metric
+        return "r2" if self.task.type == "regression" else "accuracy"
 
 
 def parse(document: bytes | str) -> Loop:

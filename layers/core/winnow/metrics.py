@@ -43,6 +43,12 @@ _ALL = (
     Definition("PersonalDataMasked", "Count", "ingest_object", "How many pieces of personal data were masked?"),
     Definition("RecordsScored", "Count", "score_records", "How many records did the champion score?"),
     Definition("PredictiveEntropy", "None", "score_records", "How unsure is the champion of the pool (nats, mean)?"),
+    Definition(
+        "PredictiveSpread",
+        "None",
+        "score_records",
+        "How far do the committee's numbers differ (mean standard deviation, in the target's unit)?",
+    ),
     Definition("CandidatesIndexed", "Count", "index_candidates", "How many candidates can selection see?"),
     Definition("ItemsSelected", "Count", "select_batch", "How many items did each arm get?", ("Stack", "Arm")),
     Definition("FreshShare", "Percent", "select_batch", "What share of the pool carries the champion's scores?"),
@@ -55,7 +61,12 @@ _ALL = (
     Definition("ItemsExpired", "Count", "collect_labels", "How many did nobody answer?"),
     Definition("ItemsQuarantined", "Count", "collect_labels", "How many labels were held out of the dataset?"),
     Definition("LabelHours", "None", "collect_labels", "How long from selected to labeled, p95 of the batch (M2)?"),
-    Definition("AnnotatorAgreement", "Percent", "collect_labels", "Do annotators agree with the consensus?"),
+    Definition(
+        "AnnotatorAgreement",
+        "Percent",
+        "collect_labels",
+        "Do annotators agree with the consensus (numbers: within the tolerance)?",
+    ),
     Definition("AnnotatorAlpha", "None", "collect_labels", "How far beyond chance do annotators agree (Krippendorff)?"),
     Definition("AnnotatorsSuspected", "Count", "collect_labels", "Whose answers in a batch need a second look?"),
     Definition("MoneyPerLabel", "None", "collect_labels", "What does an effective label cost (M6, USD)?"),
@@ -72,12 +83,38 @@ _ALL = (
     Definition(
         "ArmAccuracy", "Percent", "evaluate_challenger", "What do equal labels of each arm buy (M4)?", ("Stack", "Arm")
     ),
+    Definition(
+        "ChallengerMetric",
+        "None",
+        "evaluate_challenger",
+        "How good is the challenger by the gate's metric (1 is perfect)?",
+        ("Stack", "Metric"),
+    ),
+    Definition(
+        "ChampionMetric",
+        "None",
+        "evaluate_challenger",
+        "How good is the champion by it, on the same records?",
+        ("Stack", "Metric"),
+    ),
+    Definition(
+        "ArmMetric", "None", "evaluate_challenger", "What do equal labels of each arm buy by it (M4)?", ("Stack", "Arm")
+    ),
     Definition("DeploymentsStarted", "Count", "deploy_challenger", "How many rollouts started?"),
     Definition("DeploymentsSettled", "Count", "settle_deployment", "How did rollouts end?", ("Stack", "Outcome")),
     Definition("ServedRecords", "Count", "watch_production", "How many predictions were captured?"),
     Definition("ServedConfidence", "Percent", "watch_production", "How sure was the served model?", ("Stack", "Model")),
+    Definition(
+        "ServedPrediction", "None", "watch_production", "Which number was served on average?", ("Stack", "Model")
+    ),
     Definition("PredictionDrift", "None", "watch_production", "How far is served traffic from the pool (PSI)?"),
-    Definition("ServedCorrect", "Percent", "receive_feedback", "Were served predictions right?", ("Stack", "Model")),
+    Definition(
+        "ServedCorrect",
+        "Percent",
+        "receive_feedback",
+        "Were served predictions right (numbers: within the tolerance)?",
+        ("Stack", "Model"),
+    ),
     Definition("FeedbackReceived", "Count", "receive_feedback", "How many judgements came from users?"),
     Definition("Repairs", "Count", "reconcile", "What had to be brought home?", ("Stack", "Kind")),
     Definition("Heartbeat", "Count", "report_health", "Does the pipeline still run?"),

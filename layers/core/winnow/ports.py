@@ -6,7 +6,7 @@ a lost reply is read back), and steps rely on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -18,6 +18,7 @@ from winnow.loop import Loop
 from winnow.models.package import ModelCard
 from winnow.models.predictions import Predictions
 from winnow.records import PoolObject
+from winnow.tables import Sheet
 
 QueueName = Literal["ingest", "score", "candidates", "collect", "capture"]
 MachineName = Literal["improve", "rescore"]
@@ -122,7 +123,10 @@ class Queues(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One annotator's answer to one item. `worker` is a pseudonym (keyed hash), never the backend's own id."""
+    """One annotator's answer to one item. `worker` is a pseudonym (keyed hash), never the backend's own id.
+
+    `label` is a class, or what was written where a number was asked for.
+    """
 
     worker: str
     label: str | None
@@ -132,7 +136,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class LabelingJob:
-    """What a labeling backend is asked to do. Lines of the manifest carry `candidate_id`."""
+    """What a labeling backend is asked to do. Lines of the manifest carry `candidate_id`.
+
+    `kind` names the form that annotators see: `text`, `image` or `table` to choose a class of, `number` for a row whose
+    answer is a number.
+    """
 
     name: str
     manifest_key: str
@@ -155,7 +163,7 @@ class LabelingOutcome:
     total: int
     failure: str | None = None
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """candidate id → {"label", "confidence"}; an item nobody answered is absent."""
+    """candidate id → {"label", "confidence"}, the label a class or a number; an item nobody answered is absent."""
     answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
 
@@ -329,6 +337,15 @@ class Images(Protocol):
         """Decode PNG or JPEG, upright, longest side at most `side`, metadata gone. Raises BadInput."""
 
 
+class Parquet(Protocol):
+    def sheet(self, data: bytes, *, key: str, wanted: Collection[str] | None, most: int, limit: int) -> Sheet:
+        """Header and records of a Parquet file that nobody trusts: its `wanted` columns, or all.
+
+        `most` is how many columns it may have, `limit` how many bytes its records may make. Cells are JSON's values; the
+        column `image` gives bytes. Raises BadInput.
+        """
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything a step may touch, handed to it whole."""
@@ -347,4 +364,5 @@ class Ports:
     executions: Executions
     models: Models
     images: Images
+    parquet: Parquet
     loop: Loop

@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from winnow.errors import BadInput
+from winnow.tables import RESERVED, Cell
 
 Role = Literal["train", "evaluation", "reward"]
-Kind = Literal["text", "image"]
+Kind = Literal["text", "image", "table"]
 Arm = Literal["active", "control", "rare", "evaluation", "reward", "dispute"]
 Origin = Literal["pool", "production", "feedback", "incident"]
 
@@ -60,10 +62,12 @@ class Record:
     key: float
     text: str | None = None
     image: Image | None = None
+    row: Mapping[str, Cell] | None = None
     origin: Origin = "pool"
     slices: Mapping[str, str] = field(default_factory=dict)
     cost: float | None = None
-    label: str | None = None
+    label: str | float | None = None
+    """A label that came with the record: a class, or a number for regression. Models never see it."""
     captured_at: str | None = None
     external_id: str | None = None
     subject: str | None = None
@@ -75,8 +79,13 @@ class Record:
             raise BadInput(f"role {self.role!r} is none of {get_args(Role)}", code="malformed-record")
         if not 0.0 <= self.key < 1.0:
             raise BadInput(f"uniform key {self.key!r} is outside [0, 1)", code="malformed-record")
-        if (self.kind == "text") != (self.text is not None) or (self.kind == "image") != (self.image is not None):
+        payloads = {"text": self.text, "image": self.image, "table": self.row}
+        if self.kind not in payloads or any((kind == self.kind) != (one is not None) for kind, one in payloads.items()):
             raise BadInput(f"a record of kind {self.kind!r} carries exactly that payload", code="malformed-record")
+        if self.row is not None:
+            _check_row(self.row)
+        if isinstance(self.label, float) and not math.isfinite(self.label):
+            raise BadInput(f"label {self.label!r} is not a finite number", code="bad-label")
         if self.cost is not None and not 0.0 < self.cost < 10_000.0:
             raise BadInput(f"cost {self.cost!r} is not a number of minutes above 0", code="bad-cost")
 
@@ -89,6 +98,8 @@ class Record:
             body["text"] = self.text
         if self.image is not None:
             body["image"] = self.image.to_json()
+        if self.row is not None:
+            body["row"] = dict(self.row)
         for name in ("cost", "label", "captured_at", "external_id", "subject"):
             value = getattr(self, name)
             if value is not None:
@@ -106,19 +117,43 @@ class Record:
                 id=body["id"], oid=body["oid"], kind=body["kind"], cluster=body["cluster"], role=body["role"],
                 key=float(body["key"]), text=body.get("text"),
                 image=Image.from_json(body["image"]) if body.get("image") is not None else None,
+                row=_floats(body["row"]) if body.get("row") is not None else None,
                 origin=cast(Origin, body.get("origin", "pool")), slices=body.get("slices") or {},
-                cost=body.get("cost"), label=body.get("label"), captured_at=body.get("captured_at"),
+                cost=body.get("cost"), label=_float(body.get("label")), captured_at=body.get("captured_at"),
                 external_id=body.get("external_id"), subject=body.get("subject"),
             )  # fmt: skip
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"canonical record is malformed: {error!r}", code="malformed-record") from error
 
     def payload(self) -> dict[str, Any]:
-        """The part that training and serving see: `{"text": ...}` or `{"image": {"png": base64, ...}}`."""
+        """The part that training and serving see: `{"text": ...}`, `{"image": {"png": base64, ...}}` or `{"row": {...}}`."""
         if self.text is not None:
             return {"text": self.text}
+        if self.row is not None:
+            return {"row": dict(self.row)}
         assert self.image is not None  # by __post_init__
         return {"image": self.image.to_json()}
+
+
+def _float(value: Any) -> Any:
+    """JSON writers other than ours spell 39.0 as 39."""
+    return float(value) if type(value) is int else value
+
+
+def _floats(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _float(value) for name, value in row.items()}
+
+
+def _check_row(row: Mapping[str, Cell]) -> None:
+    if not row:
+        raise BadInput("a row needs at least one column", code="malformed-record")
+    for name, value in row.items():
+        if not isinstance(name, str) or not name.strip() or name in RESERVED:
+            raise BadInput(f"{name!r} is no name of a feature", code="malformed-record")
+        if not (value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))):
+            raise BadInput(
+                f"column {name!r} holds {value!r}; a cell is a finite number, a text or null", code="malformed-record"
+            )
 
 
 OccurrenceStatus = Literal["accepted", "duplicate", "superseded", "quarantined"]
@@ -178,13 +213,14 @@ class PoolObject:
 class Label:
     """One line of `labels/<batch>.jsonl`: a consolidated label with where it came from.
 
+    `label` is a class, or a number for regression.
     `status` is `labeled`, `disputed` (experts were asked), `expired` (nobody answered) or `quarantined`.
     """
 
     id: str
     batch: str
     status: Literal["labeled", "disputed", "expired", "quarantined"]
-    label: str | None
+    label: str | float | None
     confidence: float
     arm: Arm
     strategy: str
@@ -206,7 +242,7 @@ class Label:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Label:
         body = dict(body)
-        body.setdefault("label", None)
+        body["label"] = _float(body.get("label"))
         body.setdefault("score", None)
         return cls(**{**body, "answers": tuple(body.get("answers", ()))})
 

@@ -5,13 +5,13 @@ A new strategy is one module (or one function in its family's module) and one li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from winnow.acquisition.chance import RANDOM
-from winnow.acquisition.committee import BALD, VOTE_ENTROPY
-from winnow.acquisition.strategy import Outputs, Scores, Strategy
+from winnow.acquisition.committee import BALD, VARIANCE, VOTE_ENTROPY
+from winnow.acquisition.strategy import Need, Outputs, Scores, Strategy
 from winnow.acquisition.uncertainty import ENTROPY, LEAST_CONFIDENCE, MARGIN
 from winnow.errors import BadInput, ConfigError
 
@@ -23,9 +23,65 @@ STRATEGIES: Mapping[str, Strategy] = {
         ENTROPY,
         VOTE_ENTROPY,
         BALD,
+        VARIANCE,
         RANDOM,
     )
 }
+
+OUTPUTS: Mapping[str, frozenset[Need]] = {
+    "classification": frozenset({"probabilities", "members", "embedding"}),
+    "regression": frozenset({"prediction", "members", "embedding"}),
+}
+"""What a model of a task can give at most."""
+
+DEFAULTS: Mapping[str, str] = {"classification": "margin", "regression": "variance"}
+"""The strategy of a task for which none was chosen."""
+
+
+def able(given: Collection[Need]) -> list[str]:
+    """Names of the strategies that work with these outputs, in alphabetical order.
+
+    >>> able(OUTPUTS["regression"]), able({"probabilities"})
+    (['random', 'variance'], ['entropy', 'least_confidence', 'margin', 'random'])
+    """
+    return sorted(name for name, strategy in STRATEGIES.items() if strategy.needs <= set(given))
+
+
+def gives(predictions: Outputs) -> frozenset[Need]:
+    """The outputs that a model gave; a regression's probabilities of no class at all are none.
+
+    >>> from winnow.models.predictions import Predictions
+    >>> numbers = Predictions(np.zeros((2, 0), np.float32), np.zeros((2, 3), np.float32), prediction=np.float32([1, 2]))
+    >>> sorted(gives(numbers))
+    ['embedding', 'prediction']
+    """
+    given: set[Need] = {"embedding"}
+    if predictions.probabilities.shape[1]:
+        given.add("probabilities")
+    if predictions.prediction is not None:
+        given.add("prediction")
+    if predictions.members is not None:
+        given.add("members")
+    return frozenset(given)
+
+
+def check_choice(strategy: str, *, task: str, members: int) -> None:
+    """Raise ConfigError unless a model of this task, with a committee of so many members, can serve the strategy.
+
+    >>> check_choice("margin", task="regression", members=4)
+    Traceback (most recent call last):
+    ...
+    winnow.errors.ConfigError: margin needs probabilities, which a regression does not give; choose one of random, variance
+    """
+    lacking = STRATEGIES[strategy].needs - OUTPUTS[task]
+    if lacking:
+        choices = ", ".join(able(OUTPUTS[task]))
+        raise ConfigError(f"{strategy} needs {min(lacking)}, which a {task} does not give; choose one of {choices}")
+    if "members" in STRATEGIES[strategy].needs and not members:
+        choices = ", ".join(able(OUTPUTS[task] - {"members"}))
+        raise ConfigError(
+            f"{strategy} asks a committee, but training.members is 0; raise it or choose one of {choices}"
+        )
 
 
 def score(strategy: str, predictions: Outputs, *, rng: np.random.Generator, model: str = "the champion") -> Scores:
@@ -42,17 +98,14 @@ def score(strategy: str, predictions: Outputs, *, rng: np.random.Generator, mode
     entry = STRATEGIES.get(strategy)
     if entry is None:
         raise ConfigError(f"strategy {strategy!r} is unknown; choose one of {', '.join(sorted(STRATEGIES))}")
-    for need in sorted(entry.needs):
-        if getattr(predictions, need) is None:
-            able = sorted(
-                name
-                for name, other in STRATEGIES.items()
-                if all(getattr(predictions, n) is not None for n in other.needs)
-            )
-            raise ConfigError(
-                f"strategy {strategy} needs {need}, which model {model} does not give; "
-                f"train with {need} or choose one of {', '.join(able)}"
-            )
+    given = gives(predictions)
+    lacking = entry.needs - given
+    if lacking:
+        remedy = "train with members or choose" if "members" in lacking else "choose"
+        raise ConfigError(
+            f"strategy {strategy} needs {min(lacking)}, which model {model} does not give; "
+            f"{remedy} one of {', '.join(able(given))}"
+        )
     scores = entry.score(predictions, rng)
     unusable = np.flatnonzero(~np.isfinite(scores))
     if unusable.size:
@@ -64,4 +117,4 @@ def score(strategy: str, predictions: Outputs, *, rng: np.random.Generator, mode
     return scores
 
 
-__all__ = ["STRATEGIES", "Outputs", "Strategy", "score"]
+__all__ = ["DEFAULTS", "OUTPUTS", "STRATEGIES", "Outputs", "Strategy", "able", "check_choice", "gives", "score"]

@@ -1,7 +1,8 @@
-"""How much a committee of models disagrees: vote entropy and BALD.
+"""How much a committee of models disagrees: vote entropy and BALD about classes, variance about numbers.
 
-Both take members (n, members, classes), each row of classes summing to 1, and give (n,) float32, higher = more worth
-labeling. A record for which any member gives NaN gets NaN. One member cannot disagree: it scores 0.
+The first two take members (n, members, classes), each row of classes summing to 1, variance takes members (n, members).
+All give (n,) float32, higher = more worth labeling. A record for which any member gives NaN gets NaN. One member cannot
+disagree: it scores 0.
 """
 
 from __future__ import annotations
@@ -54,6 +55,21 @@ def bald(members: npt.NDArray[np.floating]) -> Scores:
     return np.maximum(out, np.float32(0.0), out=out)
 
 
+def variance(members: npt.NDArray[np.floating]) -> Scores:
+    """Variance of the members' numbers, in the square of the target's unit; at most the largest float32.
+
+    A committee's squared error is its members' mean squared error minus this, so where it is large a label moves most.
+
+    Source: Krogh and Vedelsby, Neural Network Ensembles, Cross Validation, and Active Learning, 1995; as a query strategy
+    Burbidge, Rowland and King, Active Learning for Regression Based on Query by Committee, 2007.
+
+    >>> variance(np.array([[1.0, 3.0], [5.0, 5.0]])).tolist()
+    [1.0, 0.0]
+    """
+    spread = members.astype(np.float64).var(axis=1)  # the square of a float32 need not be one
+    return np.minimum(spread, np.finfo(np.float32).max).astype(np.float32)
+
+
 def _members(predictions_members: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
     assert predictions_members is not None  # `winnow.acquisition.score` checks the needs first
     return predictions_members
@@ -62,14 +78,21 @@ def _members(predictions_members: npt.NDArray[np.float32] | None) -> npt.NDArray
 VOTE_ENTROPY = Strategy(
     name="vote_entropy",
     score=lambda predictions, _rng: vote_entropy(_members(predictions.members)),
-    needs=frozenset({"members"}),
+    needs=frozenset({"members", "probabilities"}),
     source="Dagan and Engelson, 1995",
     sentence="Asks for records on which the members of the committee vote for different classes.",
 )
 BALD = Strategy(
     name="bald",
     score=lambda predictions, _rng: bald(_members(predictions.members)),
-    needs=frozenset({"members"}),
+    needs=frozenset({"members", "probabilities"}),
     source="Houlsby et al., 2011",
     sentence="Asks for records on which members are sure of different classes, and ignores plain noise.",
+)
+VARIANCE = Strategy(
+    name="variance",
+    score=lambda predictions, _rng: variance(_members(predictions.members)),
+    needs=frozenset({"members", "prediction"}),
+    source="Krogh and Vedelsby, 1995; Burbidge, Rowland and King, 2007",
+    sentence="Asks for records for which the members of the committee predict different numbers; for regression.",
 )

@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Need = Literal["probabilities", "members", "embedding"]
+Need = Literal["probabilities", "prediction", "members", "embedding"]
+"""`probabilities` only a classification gives, `prediction` only a regression."""
 Scores = npt.NDArray[np.float32]
 
 
@@ -18,7 +19,11 @@ class Outputs(Protocol):
 
     @property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """(n, classes), rows sum to 1."""
+        """(n, classes), rows sum to 1; (n, 0) of a regression."""
+
+    @property
+    def prediction(self) -> npt.NDArray[np.float32] | None:
+        """(n,) predicted numbers of a regression, else None."""
 
     @property
     def embedding(self) -> npt.NDArray[np.float32]:
@@ -26,7 +31,7 @@ class Outputs(Protocol):
 
     @property
     def members(self) -> npt.NDArray[np.float32] | None:
-        """(n, members, classes), or None for a model without a committee."""
+        """(n, members, classes), of a regression (n, members); None for a model without a committee."""
 
 
 Scorer = Callable[[Outputs, np.random.Generator], Scores]

@@ -85,6 +85,8 @@ def each_message(event: JsonDict, act: Callable[[JsonDict], Iterable[Outcome]]) 
         try:
             for outcome in act(json.loads(message["body"])):
                 emit(outcome.metrics)
+                if "notes" in outcome.body:
+                    logger.info("notes", extra={"message_id": message["messageId"], **outcome.body})
         except (WinnowError, ValueError) as error:
             logger.warning("message failed", extra={"message_id": message["messageId"], "error": repr(error)})
             failures.append({"itemIdentifier": message["messageId"]})

@@ -68,7 +68,7 @@ class GroundTruth:
                 },
                 "TaskTitle": job.title,
                 "TaskDescription": job.title,
-                "TaskKeywords": ["classification"],
+                "TaskKeywords": ["estimation" if job.kind == "number" else "classification"],
                 "NumberOfHumanWorkersPerDataObject": job.workers_per_item,
                 "TaskTimeLimitInSeconds": job.task_seconds,
                 "TaskAvailabilityLifetimeInSeconds": job.lifetime_seconds,
@@ -151,23 +151,33 @@ def pseudonym(worker: str, *, stack: str) -> str:
 
 
 def answered(content: Mapping[str, Any]) -> str | None:
-    """The label in a worker's answer, or None when the form was sent without one."""
-    label = (content.get(FIELD) or {}).get("label")
-    return None if label is None else str(label)
+    """What a worker answered, or None when the form was sent without an answer.
+
+    A classifier nests the class under `label`; an input field gives what was typed into it.
+
+    >>> answered({"answer": {"label": "cat"}}), answered({"answer": "123.4"}), answered({})
+    ('cat', '123.4', None)
+    """
+    answer = content.get(FIELD)
+    if isinstance(answer, Mapping):
+        answer = answer.get("label")
+    return None if answer is None else str(answer)
 
 
 def _result(line: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Label and confidence of an output-manifest line; None when the item was not labeled.
+    """Label and confidence of an output-manifest line; None when the item was not labeled. A number is a float.
 
     Metadata keys come with hyphens or underscores, so both are read.
     """
     if ATTRIBUTE not in line:
         return None
     metadata = {name.replace("_", "-"): value for name, value in (line.get(f"{ATTRIBUTE}-metadata") or {}).items()}
-    label = metadata.get("class-name")
-    if label is None:
-        return None
-    return {"label": str(label), "confidence": float(metadata.get("confidence", 0.0))}
+    confidence = float(metadata.get("confidence", 0.0))
+    if metadata.get("number") is not None:
+        return {"label": float(metadata["number"]), "confidence": confidence}
+    if metadata.get("class-name") is not None:
+        return {"label": str(metadata["class-name"]), "confidence": confidence}
+    return None
 
 
 def consolidation_payload(body: bytes) -> list[dict[str, Any]]:
@@ -201,7 +211,7 @@ def consolidated(labels: Sequence[Mapping[str, Any]], *, attribute: str) -> list
                 "content": {
                     attribute: {"label": item["label"]},
                     f"{attribute}-metadata": {
-                        "class-name": item["label"],
+                        "number" if isinstance(item["label"], float) else "class-name": item["label"],
                         "confidence": item["confidence"],
                         "human-annotated": "yes",
                         "type": "groundtruth/custom",

@@ -23,7 +23,7 @@ from winnow.aws.sqs import SqsQueues
 from winnow.aws.stepfunctions import StateMachines
 from winnow.errors import NotFound
 from winnow.loop import Loop, parse
-from winnow.ports import Images, Models, Ports
+from winnow.ports import Images, Models, Parquet, Ports
 
 _CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=60, max_pool_connections=32
@@ -91,6 +91,16 @@ def _images() -> Images:
 
 
 @cache
+def _parquet() -> Parquet:
+    def make() -> Parquet:
+        from winnow.formats.parquet import ParquetFiles
+
+        return ParquetFiles()
+
+    return cast(Parquet, _Late(make))
+
+
+@cache
 def _data(settings: Settings) -> DataBucket:
     return DataBucket(_Lazy(_clients(settings.region), "s3"), settings.data_bucket)
 
@@ -131,5 +141,6 @@ def ports() -> Ports:
         executions=StateMachines(_Lazy(clients, "stepfunctions"), settings),
         models=_models(settings, data),
         images=_images(),
+        parquet=_parquet(),
         loop=policy,
     )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow.digests import digest
+from winnow.tables import Row
 
 _SPACES = re.compile(r"\s+")
 _NUMBERS = re.compile(r"0[0 ]*")
@@ -50,12 +51,17 @@ def normalise(text: str) -> str:
     >>> normalise("12:30"), normalise("?!")
     ('12:30', '?!')
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = _folded(text)
     words = _SPACES.sub(" ", folded.translate(_FOLDS)).strip()
     words = _SPACES.sub(" ", _NUMBERS.sub("0 ", words)).strip()
     if words.strip("0 "):
         return words
     return _SPACES.sub(" ", folded).strip()
+
+
+def _folded(text: str) -> str:
+    """Without what case and width add."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def text_cluster(text: str) -> str:
@@ -67,6 +73,24 @@ def text_cluster(text: str) -> str:
     False
     """
     return digest(b"text\0" + normalise(text).encode("utf-8", "surrogatepass"))
+
+
+def row_cluster(row: Row) -> str:
+    """Digest (32 hex) shared by rows that differ only in case and spacing of texts or beyond the fourth digit of numbers.
+
+    Missing cells and the order of columns do not count.
+
+    >>> row_cluster({"city": "Ulm", "m2": 81.004}) == row_cluster({"m2": 81.0, "city": " ULM ", "note": None})
+    True
+    >>> row_cluster({"city": "Ulm", "m2": 81.0}) == row_cluster({"city": "Ulm", "m2": 82.0})
+    False
+    """
+    cells = {
+        name: float(f"{cell:.4g}") if isinstance(cell, float) else _SPACES.sub(" ", _folded(cell)).strip()
+        for name, cell in row.items()
+        if cell is not None
+    }
+    return digest({"row": cells})
 
 
 def _cells(grey: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -52,8 +52,8 @@ def manifest_digest(entries: Sequence[Mapping[str, Any]]) -> str:
     return digest([dict(entry) for entry in ordered(entries)])
 
 
-def evaluation_identity(labels: Mapping[str, str]) -> str:
-    """Digest (32 hex) of an evaluation set: content id → true class. The gate compares only scores with the same one.
+def evaluation_identity(labels: Mapping[str, str | float]) -> str:
+    """Digest (32 hex) of an evaluation set: content id → true class or number. The gate compares only scores with the same one.
 
     >>> evaluation_identity({"a": "cat"}) == evaluation_identity({"a": "dog"})
     False

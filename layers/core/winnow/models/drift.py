@@ -38,6 +38,32 @@ def psi(expected: npt.ArrayLike, observed: npt.ArrayLike) -> float:
     return float(((p - q) * np.log(p / q)).sum())
 
 
+def quantile_edges(reference: npt.NDArray[np.floating], *, bins: int = 10) -> npt.NDArray[np.float64]:
+    """The inner edges, at most bins - 1, of bins of equal mass of reference (n,); repeated values have one edge.
+
+    Raises BadInput for no values or fewer than 2 bins.
+
+    >>> quantile_edges(np.arange(9.0), bins=4).tolist()
+    [2.0, 4.0, 6.0]
+    """
+    if bins < 2:
+        raise BadInput(f"{bins} bins cannot show a shift; use 2 or more", code="drift-bins")
+    if not len(reference):
+        raise BadInput("drift needs at least one observation on either side", code="drift-empty")
+    return np.unique(np.quantile(reference.astype(np.float64), np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+
+
+def binned(values: npt.ArrayLike, edges: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Counts (edges + 1,) of values (n,) between inner edges in ascending order; a value on an edge counts above it.
+
+    >>> binned([1.0, 2.0, 7.0], [2.0, 4.0]).tolist()
+    [1, 1, 1]
+    """
+    inner = np.asarray(edges, dtype=np.float64)
+    places = np.searchsorted(inner, np.asarray(values, dtype=np.float64), side="right")
+    return np.bincount(places, minlength=len(inner) + 1).astype(np.int64, copy=False)
+
+
 def psi_of_values(
     reference: npt.NDArray[np.floating], current: npt.NDArray[np.floating], *, bins: int = 10
 ) -> npt.NDArray[np.float64]:
@@ -51,17 +77,10 @@ def psi_of_values(
     (True, True)
     """
     _check_columns(reference, current)
-    if bins < 2:
-        raise BadInput(f"{bins} bins cannot show a shift; use 2 or more", code="drift-bins")
-    inner = np.linspace(0.0, 1.0, bins + 1)[1:-1]
     found = np.empty(reference.shape[1])
     for column in range(reference.shape[1]):
-        edges = np.unique(np.quantile(reference[:, column], inner))
-        counts = [
-            np.bincount(np.searchsorted(edges, values[:, column], side="right"), minlength=len(edges) + 1)
-            for values in (reference, current)
-        ]
-        found[column] = psi(*counts)
+        edges = quantile_edges(reference[:, column], bins=bins)
+        found[column] = psi(binned(reference[:, column], edges), binned(current[:, column], edges))
     return found
 
 

@@ -26,9 +26,17 @@ UNMASKED, ANY_MASKER = "none", "any"
 MAX_EMBEDDING = 512
 """Dimensions of an embedding; more would not fit the score files' budget."""
 
-Task = Literal["classification"]
-ModelKind = Literal["text", "image"]
-InputKind = Literal["text", "image", "class_count"]
+HASHED_ROW = "hashed-1"
+"""The form of a whole row as one vector (`winnow.onnx.features.hashed_rows`); the bootstrap table model reads it."""
+
+HASHED_WIDTH = 256
+
+DECLARED = "declared-1"
+"""The form of a number column whose kind the loop file declares: numbers are read out of texts as well, as at ingest."""
+
+Task = Literal["classification", "regression"]
+ModelKind = Literal["text", "image", "table"]
+InputKind = Literal["text", "image", "number", "category", "row", "class_count"]
 
 _MODEL_ID = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
@@ -41,6 +49,10 @@ class ModelInput:
 
     `text`: strings (n,), passed through the text form named by `form`, or as they are when it is None.
     `image`: float32 (n, H, W, C) in 0..1, `shape` = (H, W, C) with C 1 (grey) or 3 (RGB).
+    `number`: float32 (n, 1), the column `source` of a table; NaN = missing or no number. The endpoint reads numbers out
+    of texts for it when `form` is `declared-1`.
+    `category`: strings (n, 1), the column `source` of a table; "" = missing, numbers as text (`39`, `3.5`).
+    `row`: float32 (n, 256), a table's whole row in the form named by `form`.
     `class_count`: an int64 scalar, the number of classes (only the bootstrap model needs it).
     """
 
@@ -55,6 +67,10 @@ class ModelInput:
             raise BadModel("inputs[].name is empty; give the graph input's name")
         if self.kind not in get_args(InputKind):
             raise BadModel(f"inputs[{self.name}].kind is {self.kind!r}; use one of {', '.join(get_args(InputKind))}")
+        if self.kind in ("number", "category") and not self.source:
+            raise BadModel(f"inputs[{self.name}].source is {self.source!r}; name the table's column that feeds it")
+        if self.kind == "row" and not self.form:
+            raise BadModel(f"inputs[{self.name}].form is {self.form!r}; name how a row becomes numbers: {HASHED_ROW!r}")
         if self.kind == "image" and (
             self.shape is None
             or len(self.shape) != 3
@@ -93,23 +109,42 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """The graph outputs' names: probabilities (n, C), members (n, M, C) or None, embedding (n, D <= 512)."""
+    """The graph outputs' names: probabilities (n, C), members (n, M, C) or None, embedding (n, D <= 512).
+
+    With a `prediction` (n,) the model is a regression: it has no probabilities, and members are (n, M).
+    """
 
     probabilities: str = "probabilities"
     members: str | None = "members"
     embedding: str = "embedding"
+    prediction: str | None = None
 
     def __post_init__(self) -> None:
-        names = [name for name in (self.probabilities, self.members, self.embedding) if name is not None]
+        names = self.names()
         if not all(names) or len(set(names)) != len(names):
             raise BadModel(f"outputs are {names!r}; name three different graph outputs (members may be null)")
 
+    @property
+    def answer(self) -> str:
+        """The output that says what a record is: the prediction of a regression, else the probabilities."""
+        return self.probabilities if self.prediction is None else self.prediction
+
     def names(self) -> list[str]:
-        """The names to ask of the graph, in the order probabilities, embedding, members."""
-        return [self.probabilities, self.embedding, *([] if self.members is None else [self.members])]
+        """The names to ask of the graph, in the order answer, embedding, members."""
+        return [self.answer, self.embedding, *([] if self.members is None else [self.members])]
 
     def to_json(self) -> dict[str, Any]:
-        return {"probabilities": self.probabilities, "members": self.members, "embedding": self.embedding}
+        answer = "probabilities" if self.prediction is None else "prediction"
+        return {answer: self.answer, "members": self.members, "embedding": self.embedding}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any], *, task: str) -> ModelOutputs:
+        answer = "prediction" if task == "regression" else "probabilities"
+        return cls(
+            **{answer: _text({answer: answer, **body}, answer, f"outputs.{answer}")},
+            members=_optional_text(body, "members", "outputs.members"),
+            embedding=_text({"embedding": "embedding", **body}, "embedding", "outputs.embedding"),
+        )
 
 
 @dataclass(frozen=True)
@@ -138,10 +173,14 @@ class ModelCard:
         if not _MODEL_ID.match(self.model):
             raise BadModel(f"model is {self.model!r}; use 1 to 63 letters, digits and inner hyphens")
         if self.task not in get_args(Task):
-            raise BadModel(f"task is {self.task!r}; this version handles classification")
+            raise BadModel(f"task is {self.task!r}; use one of {', '.join(get_args(Task))}")
         if self.kind not in get_args(ModelKind):
-            raise BadModel(f"kind is {self.kind!r}; use text or image")
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes) or not all(self.classes):
+            raise BadModel(f"kind is {self.kind!r}; use one of {', '.join(get_args(ModelKind))}")
+        if self.task == "regression":
+            self._check_regression()
+        elif self.outputs.prediction is not None:
+            raise BadModel("outputs.prediction belongs to a regression; a classification names its probabilities")
+        elif len(self.classes) < 2 or len(set(self.classes)) != len(self.classes) or not all(self.classes):
             raise BadModel(f"classes has {len(self.classes)} entries; give at least two different, non-empty names")
         if not 0.0 < self.temperature < math.inf:
             raise BadModel(f"temperature is {self.temperature!r}; it divides logits, so give a number above 0")
@@ -150,12 +189,28 @@ class ModelCard:
         self._check_inputs()
         self._check_files()
 
+    def _check_regression(self) -> None:
+        if self.kind != "table":
+            raise BadModel(f"task is 'regression' of kind {self.kind!r}; this version predicts numbers for tables only")
+        if self.classes:
+            raise BadModel(f"classes has {len(self.classes)} entries; a regression has none: give an empty list")
+        if self.temperature != 1.0:
+            raise BadModel(f"temperature is {self.temperature!r}; a regression has no logits to divide: give 1")
+        if self.outputs.prediction is None:
+            raise BadModel("outputs.prediction is missing; name the graph output that holds the predicted numbers")
+
     def _check_inputs(self) -> None:
         names = [item.name for item in self.inputs]
         if len(set(names)) != len(names):
             raise BadModel(f"inputs repeat a name: {names}; every graph input is listed once")
-        payloads = [item.kind for item in self.inputs if item.kind != "class_count"]
-        if payloads != [self.kind]:
+        payloads = [item.kind for item in self.payloads]
+        if self.kind == "table":
+            if not payloads or not (payloads == ["row"] or set(payloads) <= {"number", "category"}):
+                raise BadModel(
+                    f"inputs hold {payloads[:5]}; a table model has inputs of kind 'number' and 'category', one a column, "
+                    "or exactly one of kind 'row'"
+                )
+        elif payloads != [self.kind]:
             raise BadModel(f"inputs hold {payloads}; a {self.kind} model has exactly one input of kind {self.kind!r}")
 
     def _check_files(self) -> None:
@@ -168,9 +223,14 @@ class ModelCard:
                 raise BadModel(f"files[{name!r}] is {digest!r}; give the file's sha256 as 64 lower-case hex digits")
 
     @property
+    def payloads(self) -> tuple[ModelInput, ...]:
+        """The inputs that a record feeds: one of a text or image model, one a column of a table model."""
+        return tuple(item for item in self.inputs if item.kind != "class_count")
+
+    @property
     def payload(self) -> ModelInput:
-        """The input that a record's text or image feeds."""
-        return next(item for item in self.inputs if item.kind == self.kind)
+        """The first of `payloads`: all of them when the model reads texts, images or rows of form `hashed-1`."""
+        return self.payloads[0]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -198,10 +258,13 @@ class ModelCard:
             raise BadModel(f"format is {body.get('format')!r}; this version reads {FORMAT}")
         inputs, outputs, files = body.get("inputs"), body.get("outputs", {}), body.get("files")
         metrics, classes, temperature = body.get("metrics", {}), body.get("classes"), body.get("temperature", 1.0)
+        task = _text({"task": "classification", **body}, "task", "task")
         if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
             raise BadModel("inputs is no list of objects; list every graph input with name and kind")
         if not isinstance(outputs, dict):
-            raise BadModel("outputs is no object; name the graph's probabilities, members and embedding")
+            raise BadModel(
+                "outputs is no object; name the graph's probabilities (or prediction), members and embedding"
+            )
         if not isinstance(files, dict):
             raise BadModel("files is no object; map every file name to its sha256")
         if not isinstance(metrics, dict):
@@ -217,12 +280,8 @@ class ModelCard:
             inputs=tuple(ModelInput.from_json(item) for item in inputs),
             masker=_text(body, "masker", "masker"),
             files=files,
-            outputs=ModelOutputs(
-                probabilities=_text({"probabilities": "probabilities", **outputs}, "probabilities", "outputs"),
-                members=_optional_text(outputs, "members", "outputs.members"),
-                embedding=_text({"embedding": "embedding", **outputs}, "embedding", "outputs"),
-            ),
-            task=cast(Task, _text({"task": "classification", **body}, "task", "task")),
+            outputs=ModelOutputs.from_json(outputs, task=task),
+            task=cast(Task, task),
             temperature=float(temperature),
             dataset=_optional_text(body, "dataset", "dataset"),
             metrics=metrics,

@@ -13,8 +13,10 @@ class Predictions:
     """Outputs of a model package; rows follow the order of the input."""
 
     probabilities: npt.NDArray[np.float32]
-    """(n, classes), rows sum to 1."""
+    """(n, classes), rows sum to 1; (n, 0) of a regression."""
     embedding: npt.NDArray[np.float32]
     """(n, dim), dim <= 512."""
     members: npt.NDArray[np.float32] | None = None
-    """(n, members, classes), or None for a model without a committee."""
+    """(n, members, classes), of a regression (n, members); None for a model without a committee."""
+    prediction: npt.NDArray[np.float32] | None = None
+    """(n,) predicted numbers of a regression, None of a classification."""

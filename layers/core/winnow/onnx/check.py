@@ -28,11 +28,12 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from winnow.errors import BadInput, BadModel
-from winnow.models.package import CARD_FILE, MAX_EMBEDDING, MODEL_FILE, ModelCard, check_files
+from winnow.models.package import CARD_FILE, HASHED_WIDTH, MAX_EMBEDDING, MODEL_FILE, ModelCard, check_files
 from winnow.models.predictions import Predictions
 from winnow.onnx.features import Payload
 from winnow.onnx.runtime import OnnxModel
 from winnow.onnx.wire import FLOAT, INT64, STRING, Facts, read_facts
+from winnow.tables import Cell
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator domains that onnxruntime itself brings; any other needs code from outside."""
@@ -43,8 +44,14 @@ MAX_FILE_BYTES = 1 << 30
 SUM_TOLERANCE = 1e-3
 """How far a row of float32 probabilities may be from 1."""
 
-_ELEMENTS = {"text": STRING, "image": FLOAT, "class_count": INT64}
-_RANKS = {"text": 1, "image": 4, "class_count": 0}
+_ELEMENTS = {
+    "text": STRING, "image": FLOAT, "number": FLOAT, "category": STRING, "row": FLOAT, "class_count": INT64,
+}  # fmt: skip
+_ELEMENT_NAMES = {STRING: "string", FLOAT: "float32", INT64: "int64"}
+_RANKS = {"text": 1, "image": 4, "number": 2, "category": 2, "row": 2, "class_count": 0}
+_CELLS: tuple[Cell, ...] = (
+    0.0, 1.0, -1e-300, 1e-30, 3.4e38, -1e300, 7.0, "a category nobody has seen", "Zürich 我", "again " * 150, None,
+)  # fmt: skip
 _TEXTS = ("Where is my card?", "Où est ma carte? 我的卡在哪里", "again " * 300, "x", "?!")
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "MemoryError")
 
@@ -138,9 +145,9 @@ def check_declarations(card: ModelCard, facts: Facts) -> None:
     for name, item in listed.items():
         value = declared[name]
         if value.element != _ELEMENTS[item.kind]:
-            wanted = {"text": "string", "image": "float32", "class_count": "int64"}[item.kind]
             raise BadModel(
-                f"inputs[{name}] is of kind {item.kind}, so the graph must take {wanted} tensors; cast inside it"
+                f"inputs[{name}] is of kind {item.kind}, so the graph must take {_ELEMENT_NAMES[_ELEMENTS[item.kind]]} "
+                "tensors; cast inside it"
             )
         if value.shape is not None and len(value.shape) != _RANKS[item.kind]:
             raise BadModel(
@@ -148,6 +155,9 @@ def check_declarations(card: ModelCard, facts: Facts) -> None:
             )
         if item.kind != "class_count" and value.shape and value.shape[0] is not None:
             raise BadModel(f"inputs[{name}] takes exactly {value.shape[0]} records; leave the first dimension free")
+        columns = HASHED_WIDTH if item.kind == "row" else 1
+        if _RANKS[item.kind] == 2 and value.shape is not None and value.shape[1] not in (None, columns):
+            raise BadModel(f"inputs[{name}] takes {value.shape[1]} columns; (n, {columns}) is given to it")
     outputs = {value.name for value in facts.outputs}
     missing = [name for name in card.outputs.names() if name not in outputs]
     if missing:
@@ -157,12 +167,18 @@ def check_declarations(card: ModelCard, facts: Facts) -> None:
 def check_predictions(card: ModelCard, predictions: Predictions, *, rows: int) -> None:
     """Compare what the graph gave for `rows` records with the contract; raises `BadModel`."""
     outputs, classes = card.outputs, len(card.classes)
-    _check_tensor(outputs.probabilities, predictions.probabilities, rank=2, rows=rows)
+    regression = card.task == "regression"
+    if predictions.prediction is not None:
+        _check_tensor(outputs.answer, predictions.prediction, rank=1, rows=rows)
+    else:
+        _check_tensor(outputs.answer, predictions.probabilities, rank=2, rows=rows)
     _check_tensor(outputs.embedding, predictions.embedding, rank=2, rows=rows)
-    _check_rows(outputs.probabilities, predictions.probabilities, classes=classes)
+    if not regression:
+        _check_rows(outputs.answer, predictions.probabilities, classes=classes)
     if predictions.members is not None and outputs.members is not None:
-        _check_tensor(outputs.members, predictions.members, rank=3, rows=rows)
-        _check_rows(outputs.members, predictions.members, classes=classes)
+        _check_tensor(outputs.members, predictions.members, rank=2 if regression else 3, rows=rows)
+        if not regression:
+            _check_rows(outputs.members, predictions.members, classes=classes)
     if not 1 <= predictions.embedding.shape[1] <= MAX_EMBEDDING:
         raise BadModel(
             f"outputs.embedding {outputs.embedding!r} has {predictions.embedding.shape[1]} dimensions; "
@@ -207,9 +223,18 @@ def _check_run(model: OnnxModel, payloads: list[Payload]) -> None:
 
 
 def _probes(card: ModelCard) -> list[Payload]:
-    """Records any model of this kind must take: long, foreign, short and plain texts; black, white and noisy images."""
+    """Records any model of this kind must take.
+
+    Long, foreign, short and plain texts; black, white and noisy images; rows of huge and tiny numbers, of categories
+    nobody has seen, of text where numbers are expected and the reverse, and of nothing at all.
+    """
     if card.kind == "text":
         return list(_TEXTS)
+    if card.kind == "table":
+        names = [item.source or f"c{number}" for number, item in enumerate(card.payloads)]
+        same = [dict.fromkeys(names, cell) for cell in _CELLS]
+        mixed = [{name: _CELLS[(number + k) % len(_CELLS)] for k, name in enumerate(names)} for number in range(4)]
+        return [{"row": row} for row in ({}, *same, *mixed)]
     noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     flat = [np.full((8, 8, 3), level, np.uint8) for level in (0, 255)]
     return [_png(pixels) for pixels in (noise, *flat)]

@@ -1,18 +1,22 @@
 """From a record's payload to the tensors a model reads; training, serving and scoring all come through here.
 
 Text is lower-cased and cut into words here, in Python, because onnxruntime's own lower-casing asks the machine for a
-locale. Images are decoded by Pillow under limits, since a few kilobytes can claim to be a billion pixels.
+locale. Images are decoded by Pillow under limits, since a few kilobytes can claim to be a billion pixels. A table's
+columns become tensors one by one, never cell by cell.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
+import math
 import re
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,9 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from winnow.errors import BadInput
+from winnow.models.package import HASHED_WIDTH
 from winnow.records import Record
+from winnow.tables import Cell, as_text
 
 WORDS = "words-1"
 """The text form of this module's `clean_text`; a changed rule gets a new name, and model.json says which it needs."""
@@ -43,7 +49,10 @@ _TOKENS = re.compile(f"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[\\w{_MARKS}])+|[^\\w\\
 _EMPTY = "\u2205"
 
 Payload = str | bytes | Record | Mapping[str, Any] | npt.NDArray[Any]
-"""Text, an encoded image, a canonical record as object or as JSON, or a decoded uint8 image (H, W) or (H, W, C)."""
+"""Text, an encoded image, a canonical record as object or as JSON (`{"text"}`, `{"image"}` or `{"row"}`), or a decoded
+uint8 image (H, W) or (H, W, C)."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def clean_text(text: str) -> str:
@@ -152,3 +161,89 @@ def _from_array(array: npt.NDArray[Any]) -> PillowImage.Image:
         )
     flat = array[..., 0] if array.shape[2:] == (1,) else array
     return PillowImage.fromarray(np.ascontiguousarray(flat))
+
+
+def row_of(payload: Payload) -> Mapping[str, Cell]:
+    """The canonical row of a payload; `BadInput` when it has none."""
+    if isinstance(payload, Record):
+        payload = payload.payload()
+    row = payload.get("row") if isinstance(payload, Mapping) else None
+    if not isinstance(row, Mapping):
+        raise BadInput('a table model needs a row: give {"row": {column: value}}', code="no-row")
+    return row
+
+
+def number_column(cells: Sequence[Any]) -> npt.NDArray[np.float32]:
+    """The tensor (n, 1) of a number column's cells; what is no finite number becomes NaN, missing.
+
+    Numbers beyond float32 become the largest it has, so that they stay on their side of every threshold.
+
+    >>> number_column([39.0, None, "old", 1e300]).ravel().tolist()
+    [39.0, nan, nan, 3.4028234663852886e+38]
+    """
+    if set(map(type, cells)) <= {float, type(None)}:
+        values = np.array(cells, dtype=np.float64)
+    else:
+        values = np.array([_number(cell) for cell in cells], dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)[:, None]
+
+
+def category_column(cells: Sequence[Any]) -> npt.NDArray[Any]:
+    """The tensor (n, 1) of a category column's cells: texts, "" where one is missing, numbers without a trailing `.0`.
+
+    >>> category_column(["Ulm", None, 39.0, 3.5]).ravel().tolist()
+    ['Ulm', '', '39', '3.5']
+    """
+    texts = {cell: _category(cell) for cell in set(cells)}
+    column = np.empty((len(cells), 1), dtype=object)
+    column[:, 0] = [texts[cell] for cell in cells]
+    return column
+
+
+def hashed_rows(rows: Sequence[Mapping[str, Cell]]) -> npt.NDArray[np.float32]:
+    """Rows of any columns as vectors (n, 256) of length 1: the form `hashed-1`.
+
+    Signed feature hashing (Weinberger et al. 2009) of "column=text" for texts, and of "column" weighted with
+    sign(x) ln(1 + |x|) for numbers. Rows that say nothing are zeros.
+
+    >>> vectors = hashed_rows([{"city": "Ulm"}, {"city": "Ulm", "age": None}, {"city": "Bonn"}])
+    >>> (vectors @ vectors.T).tolist()
+    [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    out = np.zeros((len(rows), HASHED_WIDTH))
+    for name in sorted(set().union(*rows)):
+        cells = [row.get(name) for row in rows]
+        numbers = number_column(cells)[:, 0].astype(np.float64)
+        place, sign = _bucket(name)
+        out[:, place] += sign * np.nan_to_num(np.sign(numbers) * np.log1p(np.abs(numbers)))
+        said = [number for number, cell in enumerate(cells) if isinstance(cell, str)]
+        if said:
+            buckets = {cell: _bucket(f"{name}={cell}") for cell in {cells[number] for number in said}}
+            places, signs = zip(*(buckets[cells[number]] for number in said), strict=True)
+            out[said, places] += signs
+    length = np.sqrt(np.square(out).sum(axis=1, keepdims=True))
+    return (out / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def _number(cell: Any) -> float:
+    if isinstance(cell, bool) or not isinstance(cell, float | int):
+        return math.nan
+    try:
+        return float(cell)
+    except OverflowError:  # a whole number of 400 digits
+        return math.nan
+
+
+def _category(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell.encode("utf-8", "replace").decode()  # half a surrogate pair is no text that a graph could hold
+    number = _number(cell)
+    return as_text(number) if math.isfinite(number) else ""
+
+
+@lru_cache(maxsize=1 << 16)
+def _bucket(term: str) -> tuple[int, float]:
+    """Column and sign of a hashed term; the hash is the same on every machine, unlike Python's own."""
+    value = int.from_bytes(hashlib.blake2b(term.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    return value % HASHED_WIDTH, 1.0 if value >> 63 else -1.0

@@ -1,4 +1,4 @@
-"""A model package loaded into onnxruntime: records in, probabilities and embedding out.
+"""A model package loaded into onnxruntime: records in, probabilities (or predicted numbers) and embedding out.
 
 Load only packages that `winnow.onnx.check` has passed: a hostile graph can loop, and a file can name other files.
 """
@@ -14,12 +14,26 @@ import numpy.typing as npt
 import onnxruntime
 
 from winnow.errors import BadModel
-from winnow.models.package import CARD_FILE, MODEL_FILE, ModelCard, check_files
+from winnow.models.package import CARD_FILE, HASHED_ROW, MODEL_FILE, ModelCard, check_files
 from winnow.models.predictions import Predictions
-from winnow.onnx.features import WORDS, Payload, clean_text, image_tensor, text_of
+from winnow.onnx.features import (
+    WORDS,
+    Payload,
+    category_column,
+    clean_text,
+    hashed_rows,
+    image_tensor,
+    number_column,
+    row_of,
+    text_of,
+)
+from winnow.tables import Cell
 
 BATCH = 64
 """Rows of one pass: measured best for text graphs; larger batches leave the processor's cache."""
+
+TABLE_BATCH = 1024
+"""The same for a table's rows, which are short: trees are quicker the more rows come at once."""
 
 MAX_BATCH_CHARS = 32_768
 """Characters of one pass, counting every row as long as its longest: string graphs pad to the longest row."""
@@ -64,11 +78,15 @@ class OnnxModel:
         """Load from a folder; raises `BadModel` for a wrong card, digest or graph."""
         return cls.from_files(read_folder(folder), threads=threads)
 
-    def predict(self, payloads: Sequence[Payload], *, batch: int = BATCH) -> Predictions:
+    def predict(self, payloads: Sequence[Payload], *, batch: int | None = None) -> Predictions:
         """Run every payload once; row i of the result belongs to payload i.
 
-        Raises `BadInput` for a payload that is not of the model's kind or does not decode.
+        `batch` is the number of rows in one pass, `BATCH` or `TABLE_BATCH` unless said. Raises `BadInput` for a payload
+        that is not of the model's kind or does not decode.
         """
+        if self.card.kind == "table":
+            return self._predict_table([row_of(payload) for payload in payloads], batch=batch or TABLE_BATCH)
+        batch = batch or BATCH
         if self.card.kind == "text":
             return self._predict_text([text_of(payload) for payload in payloads], batch=batch)
         shape = self.card.payload.shape
@@ -99,10 +117,41 @@ class OnnxModel:
             members=None if joined.members is None else joined.members[back],
         )
 
-    def run(self, tensor: npt.NDArray[Any]) -> Predictions:
-        """One pass over an input tensor that is ready: strings (n,) or float32 (n, H, W, C)."""
-        out = self._session.run(self._outputs, {self.card.payload.name: tensor, **self._extra})
-        return Predictions(probabilities=out[0], embedding=out[1], members=out[2] if len(out) > 2 else None)
+    def _predict_table(self, rows: Sequence[Mapping[str, Cell]], *, batch: int) -> Predictions:
+        cuts = range(0, len(rows), batch)
+        parts = [self.run(table_tensors(self.card, rows[start : start + batch])) for start in cuts]
+        return _joined(parts, card=self.card)
+
+    def run(self, tensor: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]) -> Predictions:
+        """One pass over tensors that are ready: strings (n,) or float32 (n, H, W, C), or a table's columns by input."""
+        tensors = tensor if isinstance(tensor, Mapping) else {self.card.payload.name: tensor}
+        answer, embedding, *others = self._session.run(self._outputs, {**tensors, **self._extra})
+        members = others[0] if others else None
+        if self.card.task == "regression":
+            none = np.zeros((len(embedding), 0), np.float32)
+            return Predictions(probabilities=none, embedding=embedding, members=members, prediction=answer)
+        return Predictions(probabilities=answer, embedding=embedding, members=members)
+
+
+def table_tensors(card: ModelCard, rows: Sequence[Mapping[str, Cell]]) -> dict[str, npt.NDArray[Any]]:
+    """The input tensors of a table model by name, first dimension = rows. Other columns of a row are ignored.
+
+    Raises `BadModel` when the card asks for a form of rows that this version does not know.
+    """
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for item in card.payloads:
+        if item.kind == "row":
+            if item.form != HASHED_ROW:
+                raise BadModel(
+                    f"inputs[].form is {item.form!r}; this version knows {HASHED_ROW!r}: update Winnow or train again"
+                )
+            tensors[item.name] = hashed_rows(rows)
+        else:
+            assert item.source is not None  # by ModelInput
+            source = item.source
+            cells = [row.get(source) for row in rows]
+            tensors[item.name] = number_column(cells) if item.kind == "number" else category_column(cells)
+    return tensors
 
 
 def read_folder(folder: str | Path) -> dict[str, bytes]:
@@ -126,17 +175,22 @@ def _cuts(lengths: Sequence[int], batch: int) -> Iterator[slice]:
 
 
 def _joined(parts: Sequence[Predictions], *, card: ModelCard) -> Predictions:
+    regression = card.task == "regression"
     if not parts:
+        shape = (0, 0) if regression else (0, 0, len(card.classes))
         return Predictions(
             probabilities=np.zeros((0, len(card.classes)), np.float32),
             embedding=np.zeros((0, 0), np.float32),
-            members=None if card.outputs.members is None else np.zeros((0, 0, len(card.classes)), np.float32),
+            members=None if card.outputs.members is None else np.zeros(shape, np.float32),
+            prediction=np.zeros(0, np.float32) if regression else None,
         )
     members = [part.members for part in parts if part.members is not None]
+    numbers = [part.prediction for part in parts if part.prediction is not None]
     return Predictions(
         probabilities=np.concatenate([part.probabilities for part in parts]),
         embedding=np.concatenate([part.embedding for part in parts]),
         members=np.concatenate(members) if members else None,
+        prediction=np.concatenate(numbers) if numbers else None,
     )
 
 

@@ -79,8 +79,8 @@ class ScoredPool:
     """(n,) of the policy's strategy, higher = more worth labeling; ignored in the cold phase."""
     embedding: Floats
     """(n, dim)."""
-    predicted: Sequence[str]
-    """The champion's class for each record."""
+    predicted: Sequence[str] | None = None
+    """The champion's class for each record; None for a regression, where nothing is of a rare class."""
     excluded: npt.NDArray[np.bool_] | None = None
     """(n,) True where a record is reserved, labeled or otherwise not to be asked."""
     labeled: Floats | None = None
@@ -219,6 +219,8 @@ def plan_arms(
 
 def _take_rare(draft: _Draft, places: int, *, policy: ArmPolicy) -> int:
     """Best scores among records predicted rare, the classes in turn, so that the commonest does not take all."""
+    if draft.candidates.predicted is None:
+        return 0
     predicted = np.asarray(draft.candidates.predicted, dtype=object)[draft.order]
     open_rows = draft.best_open("train")
     queues = []

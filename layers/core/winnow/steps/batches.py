@@ -17,7 +17,7 @@ from typing import Any, Literal
 from winnow import layout
 from winnow.digests import digest
 from winnow.errors import BudgetExceeded, Conflict
-from winnow.loop import Loop
+from winnow.loop import Loop, Task
 from winnow.ports import JsonDict, LabelingJob, Ports
 from winnow.records import Arm, Record, Role, from_jsonl, to_jsonl
 
@@ -36,7 +36,8 @@ class Choice:
     strategy: str
     score: float | None
     rank: int
-    prediction: str | None = None
+    prediction: str | float | None = None
+    """The champion's class, or number."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,18 @@ def submit(batch: str, ports: Ports) -> None:
     if not ports.data.exists(layout.manifest(batch)):
         ports.data.put(layout.manifest(batch), to_jsonl(_manifest(plan, mine, ports)))
     job = LabelingJob(
-        name=batch, manifest_key=layout.manifest(batch), kind=loop.task.kind, team=plan.team,
+        name=batch, manifest_key=layout.manifest(batch), kind=form(loop.task), team=plan.team,
         workers_per_item=plan.workers_per_item, title=loop.task.title, guideline=loop.task.guideline,
         classes=loop.task.classes, task_seconds=loop.labeling.task_seconds,
         lifetime_seconds=loop.labeling.lifetime_hours * 3600,
     )  # fmt: skip
     ports.labeling.submit(job)
     mark(batch, "submitted", ports)
+
+
+def form(task: Task) -> str:
+    """The form that annotators of a task see (`LabelingJob.kind`)."""
+    return "number" if task.type == "regression" else task.kind
 
 
 def mark(batch: str, status: str, ports: Ports) -> None:
@@ -164,14 +170,31 @@ def reservations(ports: Ports) -> dict[str, JsonDict]:
     return {item["sk"]: item for item in ports.table.query(layout.RESERVATION)}
 
 
+LONGEST_SOURCE = 20_000
+"""Characters Ground Truth takes of one value in a manifest."""
+
+
+def _source(record: Record, batch: str, ports: Ports) -> dict[str, Any]:
+    """What a manifest line says of the payload: itself, or where it lies."""
+    if record.text is not None:
+        return {"source": record.text}
+    if record.image is not None:
+        return {"source-ref": ports.data.uri(record.image.ref)}
+    row = json.dumps(record.payload()["row"], ensure_ascii=False, separators=(",", ":"))
+    if len(row) <= LONGEST_SOURCE:
+        return {"source": row}
+    key = layout.asked_row(batch, record.id)
+    ports.data.put(key, row.encode())
+    return {"source-ref": ports.data.uri(key)}
+
+
 def _manifest(plan: Plan, mine: set[str], ports: Ports) -> list[dict[str, Any]]:
     chosen = [choice for choice in plan.choices if choice.id in mine]
     records = payloads(chosen, ports)
     lines = []
     for choice in chosen:
         record = records[choice.id]
-        source = {"source": record.text} if record.image is None else {"source-ref": ports.data.uri(record.image.ref)}
-        line = {**source, "candidate_id": choice.id, "batch": plan.batch}
+        line = {**_source(record, plan.batch, ports), "candidate_id": choice.id, "batch": plan.batch}
         if choice.prediction is not None:
             line["prediction"] = choice.prediction
         lines.append(line)
@@ -191,4 +214,8 @@ def payloads(choices: Sequence[Choice], ports: Ports) -> Mapping[str, Record]:
 
 def guideline_version(loop: Loop) -> str:
     """Digest of what annotators were told, kept with every label."""
-    return digest({"guideline": loop.task.guideline, "classes": list(loop.task.classes)}, length=12)
+    task = loop.task
+    told: dict[str, Any] = {"guideline": task.guideline, "classes": list(task.classes)}
+    if task.type == "regression":
+        told |= {"unit": task.unit, "minimum": task.minimum, "maximum": task.maximum}
+    return digest(told, length=12)

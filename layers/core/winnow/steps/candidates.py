@@ -32,10 +32,10 @@ class Candidates:
     """Key of the records artifact that holds the payload."""
     key: npt.NDArray[np.float64]
     """Uniform keys in [0, 1)."""
-    prediction: npt.NDArray[np.int32]
-    """Index of the most probable class."""
+    prediction: npt.NDArray[np.int32] | npt.NDArray[np.float32]
+    """Index of the most probable class, or the predicted number."""
     confidence: npt.NDArray[np.float32]
-    """Its probability."""
+    """The class's probability; NaN for a number, which comes without one."""
     scores: Mapping[str, npt.NDArray[np.float32]]
     """Strategy name → (n,), higher = more worth labeling."""
     embedding: npt.NDArray[np.float16]

@@ -21,11 +21,14 @@ import numpy as np
 from winnow import layout
 from winnow.datasets.versions import counts, next_version, ordered
 from winnow.digests import short_id
-from winnow.errors import BudgetExceeded, Conflict, NotFound, Retryable
-from winnow.labels.agreement import krippendorff_alpha
-from winnow.labels.annotators import statistics, suspects
+from winnow.errors import BadInput, BudgetExceeded, Conflict, NotFound, Retryable
+from winnow.labels.agreement import interval_alpha, krippendorff_alpha
+from winnow.labels.annotators import AnnotatorStatistics, numeric_statistics, statistics, suspects
 from winnow.labels.answers import Answers
 from winnow.labels.consensus import Consensus
+from winnow.labels.numbers import NumericAnswers, agree, number
+from winnow.labels.numeric_consensus import NumericConsensus
+from winnow.loop import Task
 from winnow.metrics import Metric
 from winnow.ports import Answer, LabelingOutcome, Ports
 from winnow.privacy.masking import MASKER_VERSION
@@ -106,27 +109,51 @@ def _elsewhere(choice: Choice, plan: Plan, ports: Ports) -> Label:
 
 def _judge(choice: Choice, plan: Plan, outcome: LabelingOutcome, ports: Ports) -> Label:
     quality = ports.loop.quality
-    answers = tuple(outcome.answers.get(choice.id, ()))
-    given = [answer for answer in answers if answer.label is not None]
-    labeled_at = max((answer.submitted_at for answer in given), default=plan.created_at)
+    answers = tuple(_read(answer, ports.loop.task) for answer in outcome.answers.get(choice.id, ()))
+    given = [answer for answer in answers if "refused" not in answer and answer["label"] is not None]
+    labeled_at = max((str(answer["submitted_at"]) for answer in given), default=plan.created_at)
     result = outcome.results.get(choice.id)
-    judged: dict[str, Any] = {
-        "answers": tuple(answer.__dict__ for answer in answers), "labeled_at": labeled_at, "label": None, "confidence": 0.0,
-    }  # fmt: skip
+    judged: dict[str, Any] = {"answers": answers, "labeled_at": labeled_at, "label": None, "confidence": 0.0}
     if result is None:
         if given:
             judged |= {"status": "quarantined", "reason": "answered, but the job ended before a consensus"}
+        elif answers:
+            refusal = answers[0].get("refused", "the form was sent without one")
+            judged |= {"status": "quarantined", "reason": f"no answer can be used: {refusal}"}
         else:
             judged |= {"status": "expired", "reason": f"nobody answered before the job ended ({outcome.status})"}
         return _label(choice, plan, ports, **judged)
     judged |= {"label": result["label"], "confidence": float(result["confidence"])}
-    if result["label"] not in ports.loop.task.classes:
-        judged |= {"status": "quarantined", "reason": f"class {result['label']!r} is not in task.classes"}
+    refusal = _refusal(result["label"], ports.loop.task)
+    if refusal is not None:
+        judged |= {"status": "quarantined", "reason": refusal}
     elif judged["confidence"] < quality.min_confidence and plan.kind == "select" and quality.disputes:
         judged |= {"status": "disputed", "reason": f"confidence below {quality.min_confidence}"}
     else:
         judged |= {"status": "labeled"}
     return _label(choice, plan, ports, **judged)
+
+
+def _read(answer: Answer, task: Task) -> dict[str, Any]:
+    """An answer as the label keeps it: of a number what it says, or what was written with why that is none (`refused`)."""
+    body = dict(answer.__dict__)
+    if task.type == "regression":
+        try:
+            body["label"] = number(answer.label, minimum=task.minimum, maximum=task.maximum)
+        except BadInput as problem:
+            body["refused"] = str(problem)
+    return body
+
+
+def _refusal(label: Any, task: Task) -> str | None:
+    """Why a consolidated label cannot be one of this task, or None."""
+    if task.type == "classification":
+        return None if label in task.classes else f"class {label!r} is not in task.classes"
+    try:
+        number(label, minimum=task.minimum, maximum=task.maximum)
+    except BadInput as problem:
+        return str(problem)
+    return None
 
 
 def _ask_experts(plan: Plan, disputed: Sequence[str], ports: Ports) -> str | None:
@@ -150,22 +177,45 @@ def _ask_experts(plan: Plan, disputed: Sequence[str], ports: Ports) -> str | Non
 
 def _annotators(batch: str, labels: Sequence[Label], ports: Ports) -> tuple[Metric, ...]:
     """Write how each annotator worked on this batch, and tell how far they agree and whose work needs a second look."""
-    classes = ports.loop.task.classes
-    judged = {label.id: classes.index(label.label) for label in labels if label.label in classes}
-    given = [(label.id, Answer(**raw)) for label in labels if label.id in judged for raw in label.answers]
-    given = [(task, answer) for task, answer in given if answer.label in classes]
-    answers = Answers.of([(task, answer.worker, str(answer.label)) for task, answer in given], classes=classes)
-    consensus = Consensus(
-        np.array([judged[task] for task in answers.tasks], dtype=np.int64), np.ones(len(answers.tasks))
-    )
-    figures = statistics(answers, consensus, seconds=np.array([answer.seconds for _, answer in given]))
+    judge = _judged_numbers if ports.loop.task.type == "regression" else _judged_classes
+    figures, alpha = judge(labels, ports.loop.task)
     reasons = {suspect.worker: list(suspect.reasons) for suspect in suspects(figures)}
     for one in figures:
         item = {**asdict(one), "batch": batch, "suspect": reasons.get(one.worker, [])}
         ports.table.put("ANNOTATOR", f"{one.worker}#{batch}", item)
-    alpha = krippendorff_alpha(answers.counts())
     agreement = () if alpha is None else (Metric("AnnotatorAlpha", alpha),)
     return (*agreement, Metric("AnnotatorsSuspected", len(reasons)))
+
+
+Judged = tuple[Sequence[AnnotatorStatistics], float | None]
+"""Figures of each annotator, and Krippendorff's alpha of all of them."""
+
+
+def _judged_classes(labels: Sequence[Label], task: Task) -> Judged:
+    classes = task.classes
+    judged = {label.id: classes.index(str(label.label)) for label in labels if label.label in classes}
+    given = [(label.id, raw) for label in labels if label.id in judged for raw in label.answers]
+    given = [(item, raw) for item, raw in given if raw["label"] in classes]
+    answers = Answers.of([(item, raw["worker"], raw["label"]) for item, raw in given], classes=classes)
+    decided = np.array([judged[item] for item in answers.tasks], dtype=np.int64)
+    seconds = np.array([raw["seconds"] for _, raw in given], dtype=np.float64)
+    figures = statistics(answers, Consensus(decided, np.ones(len(decided))), seconds=seconds)
+    return figures, krippendorff_alpha(answers.counts())
+
+
+def _judged_numbers(labels: Sequence[Label], task: Task) -> Judged:
+    judged = {
+        label.id: float(label.label)
+        for label in labels
+        if _refusal(label.label, task) is None and label.label is not None
+    }
+    given = [(label.id, raw) for label in labels if label.id in judged for raw in label.answers if "refused" not in raw]
+    answers = NumericAnswers.of([(item, raw["worker"], raw["label"]) for item, raw in given])
+    decided = np.array([judged[item] for item in answers.tasks], dtype=np.float64)
+    consensus = NumericConsensus(decided, np.ones(len(decided)))
+    seconds = np.array([raw["seconds"] for _, raw in given], dtype=np.float64)
+    figures = numeric_statistics(answers, consensus, tolerance=task.tolerance, seconds=seconds)
+    return figures, interval_alpha(answers)
 
 
 def _settle_reservations(plan: Plan, labels: Sequence[Label], ports: Ports) -> None:
@@ -214,11 +264,16 @@ def _write_version(batch: str, labels: Sequence[Label], previous: Mapping[str, A
         ports.data.put(layout.dataset_part(version, role), body)
         files[layout.dataset_part(version, role)] = hashlib.sha256(body).hexdigest()
         sizes[role] = len(lines)
-    train = counts([entry for entry in kept if entry["role"] == "train"])
+    task = ports.loop.task
+    # A count of each number would say nothing, and could be as long as the dataset.
+    train = counts(
+        [entry for entry in kept if entry["role"] == "train"],
+        by=("arm",) if task.type == "regression" else ("label", "arm"),
+    )
     description = {
         "format": 1, "version": version, "parent": previous["version"] if previous else None, "batches": batches,
-        "held_out": held, "masker": MASKER_VERSION, "counts": sizes, "by_class": train["label"], "by_arm": train["arm"],
-        "classes": list(ports.loop.task.classes), "kind": ports.loop.task.kind, "files": files,
+        "held_out": held, "masker": MASKER_VERSION, "counts": sizes, "by_class": train.get("label", {}), "by_arm": train["arm"],
+        "classes": list(task.classes), "kind": task.kind, "task": task.type, "files": files,
         "guideline": guideline_version(ports.loop),
     }  # fmt: skip
     ports.data.put(layout.dataset(version), json.dumps(description, indent=1, ensure_ascii=False).encode())
@@ -323,6 +378,12 @@ def _quarantine_batch(entry: Mapping[str, str], ports: Ports) -> None:
             ports.table.delete(layout.RESERVATION, label.id, expected={"batch": label.batch})
 
 
+def _agrees(answer: Mapping[str, Any], label: Label, task: Task) -> bool:
+    if task.type == "regression":
+        return bool(agree(answer["label"], label.label, tolerance=task.tolerance))
+    return bool(answer["label"] == label.label)
+
+
 def _metrics(plan: Plan, labels: Sequence[Label], version: str, ports: Ports) -> tuple[Metric, ...]:
     started = datetime.fromisoformat(plan.created_at)
     done = [label for label in labels if label.status == "labeled"]
@@ -330,7 +391,7 @@ def _metrics(plan: Plan, labels: Sequence[Label], version: str, ports: Ports) ->
         (datetime.fromisoformat(label.labeled_at.replace("Z", "+00:00")) - started).total_seconds() / 3600
         for label in done
     ]
-    agreed = [raw["label"] == label.label for label in done for raw in label.answers]
+    agreed = [_agrees(raw, label, ports.loop.task) for label in done for raw in label.answers if "refused" not in raw]
     description = json.loads(ports.data.get(layout.dataset(version)))
     metrics = [
         Metric("ItemsLabeled", len(done)),

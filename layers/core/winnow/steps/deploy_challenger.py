@@ -119,11 +119,14 @@ def alarms(model: str, *, report: Mapping[str, Any], policy: RolloutPolicy, stac
 
     The first two carry the new config's dimension: the old fleet's troubles must not stop a good rollout. Served
     correctness carries the model's id. One bad period may be bad luck, so each wants two of three; judgements trickle
-    in, so the quality alarm counts only periods with `min_feedback` of them.
+    in, so the quality alarm counts only periods with `min_feedback` of them. A number is right within `task.tolerance`,
+    in the gate's report (`correct`) as in what is served.
     """
     period = _period(policy.bake_minutes)
     dimensions = {"EndpointName": stack, "VariantName": VARIANT, "EndpointConfigName": f"{stack}-{model}"}
-    floor = max(0.0, float(report["challenger"]["low"]) - policy.max_quality_drop)
+    figures = report["challenger"]
+    # Reports written before other metrics than accuracy was known hold its bounds themselves.
+    floor = max(0.0, float(figures.get("correct", figures)["low"]) - policy.max_quality_drop)
     return (
         DeploymentAlarm(
             suffix="errors", namespace="AWS/SageMaker", metric="Invocation5XXErrors", dimensions=dimensions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,23 @@ from winnow import layout
 from winnow.datasets.versions import evaluation_identity
 from winnow.digests import digest
 from winnow.errors import Retryable
-from winnow.loop import Gate
+from winnow.labels.numbers import agree
+from winnow.loop import Loop
 from winnow.metrics import Metric
-from winnow.models.evaluation import confusion, evaluate
-from winnow.models.gate import GatePolicy, Scores, Verdict, decide, wilson
+from winnow.models.drift import binned, quantile_edges
+from winnow.models.evaluation import confusion, evaluate, evaluate_regression
+from winnow.models.gate import GatePolicy, Scores, Verdict, decide, estimate, wilson
+from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.steps import Outcome, labeled, pointers
+from winnow.steps.labeled import Dataset
 
 ROWS_A_PASS = 256
 """Records a model sees at once: bounds the memory of large images."""
 
 ARMS = ("active", "control")
 
-Probabilities = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 
 def evaluate_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
@@ -47,21 +52,18 @@ def evaluate_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
 def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     dataset = labeled.load(ports.data, version)
     lines = labeled.part(ports.data, dataset, "evaluation")
-    truth = [str(line["label"]) for line in lines]
-    identity = evaluation_identity({str(line["id"]): str(line["label"]) for line in lines})
+    truth = [labeled.truth(line, dataset) for line in lines]
+    identity = evaluation_identity({str(line["id"]): label for line, label in zip(lines, truth, strict=True)})
     crowned, _ = pointers.champion(ports)
-    challenger = ports.models.load(model)
-    champion = ports.models.load(crowned.model, classes=dataset.classes)
-    new, old = _predict(challenger, lines), _predict(champion, lines)
+    policy = _policy(ports.loop, bootstrap=crowned.is_bootstrap)
+    rng = np.random.default_rng(int(digest({"model": model, "dataset": version}, length=16), 16))
+    new = _scores(ports.models.load(model), lines, truth, identity)
+    old = _scores(ports.models.load(crowned.model, classes=dataset.classes), lines, truth, identity)
+    if crowned.is_bootstrap and dataset.is_regression:
+        old = replace(old, prediction=_mean_of_train(dataset, ports, len(lines)))
     # With fewer records than the policy asks for nothing can be promoted, so no look at the evaluation set is spent.
     look = _look(model, version, ports) if len(lines) >= ports.loop.gate.min_records else 0
-    verdict = decide(
-        _policy(ports.loop.gate, bootstrap=crowned.is_bootstrap),
-        Scores(crowned.model, identity, truth, champion.card.classes, old),
-        Scores(model, identity, truth, challenger.card.classes, new),
-        look=max(look, 1),
-        rng=np.random.default_rng(int(digest({"model": model, "dataset": version}, length=16), 16)),
-    )
+    verdict = decide(policy, old, new, look=max(look, 1), rng=rng)
     return {
         "format": 1,
         "model": model,
@@ -71,24 +73,37 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
         "reasons": _reasons(verdict),
         "look": look,
         "alpha": verdict.alpha,
+        "metric": verdict.metric,
         "difference": _difference(verdict),
-        "challenger": _figures(new, truth, own=challenger.card.classes, classes=dataset.classes),
-        "champion_metrics": _figures(old, truth, own=champion.card.classes, classes=dataset.classes),
-        "arms": _arms(model, lines, truth, ports, classes=dataset.classes),
+        "challenger": _figures(new, policy, dataset, ports.loop, rng),
+        "champion_metrics": _figures(old, policy, dataset, ports.loop, rng),
+        "arms": _arms(model, lines, new, policy, dataset, ports, rng),
         "evaluation": {"records": len(lines), "digest": identity},
         "entropy": {"before": _entropy(old), "after": _entropy(new)},
         "created_at": ports.clock.now().isoformat(),
     }
 
 
-def _policy(gate: Gate, *, bootstrap: bool) -> GatePolicy:
+def _policy(loop: Loop, *, bootstrap: bool) -> GatePolicy:
     """The team's policy. The bootstrap model knows nothing: it names one class for everything and is perfectly calibrated
-    at that, so there is no recall and no calibration to hold on to, only accuracy to gain."""
+    at that, so there is no recall and no calibration to hold on to, only the metric to gain."""
+    gate = loop.gate
     return GatePolicy(
+        metric=loop.metric, positive_class=loop.task.positive_class,
         alpha=gate.alpha, planned_looks=gate.planned_looks, min_records=gate.min_records, min_gain=gate.min_gain,
         class_floor=1.0 if bootstrap else gate.class_floor,
         max_ece_increase=1.0 if bootstrap else gate.max_ece_increase,
     )  # fmt: skip
+
+
+def _mean_of_train(dataset: Dataset, ports: Ports, n: int) -> Floats:
+    """(n,) what is predicted without any model: the mean of the train labels.
+
+    The bootstrap model's zeros are no opinion, and hardly anything is worse than they are. The first champion has to beat
+    what everybody has who looks at the labels alone.
+    """
+    labels = [float(labeled.truth(line, dataset)) for line in labeled.part(ports.data, dataset, "train")]
+    return np.full(n, np.mean(labels) if labels else 0.0)
 
 
 def _look(model: str, version: str, ports: Ports) -> int:
@@ -105,30 +120,54 @@ def _look(model: str, version: str, ports: Ports) -> int:
     raise Retryable(f"no look number was free for {model}; evaluate again")
 
 
-def _predict(model: Model, lines: Sequence[Mapping[str, Any]]) -> Probabilities:
-    """(n, classes of the model), in the order of the lines."""
+def _scores(model: Model, lines: Sequence[Mapping[str, Any]], truth: Sequence[Any], identity: str) -> Scores:
+    """What a model says about the lines, in their order."""
     payloads = [labeled.payload(line) for line in lines]
-    passes = [
-        model.predict(payloads[start : start + ROWS_A_PASS]).probabilities
-        for start in range(0, len(payloads), ROWS_A_PASS)
-    ]
-    width = len(model.card.classes)
-    return np.concatenate(passes).astype(np.float64) if passes else np.zeros((0, width))
+    passes = [model.predict(payloads[start : start + ROWS_A_PASS]) for start in range(0, len(payloads), ROWS_A_PASS)]
+    classes = model.card.classes
+    return Scores(
+        model.card.model, identity, truth, classes,
+        probabilities=_joined([one.probabilities for one in passes], np.zeros((0, len(classes)))),
+        prediction=_numbers(passes, regression=not classes),
+    )  # fmt: skip
+
+
+def _numbers(passes: Sequence[Predictions], *, regression: bool) -> Floats | None:
+    """(n,) predicted numbers; None from a model that does not give one for each record, which the gate refuses."""
+    found = [one.prediction for one in passes if one.prediction is not None]
+    return _joined(found, np.zeros(0)) if regression and len(found) == len(passes) else None
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]], empty: Floats) -> Floats:
+    return np.concatenate(parts).astype(np.float64) if parts else empty
 
 
 def _figures(
-    probabilities: Probabilities, truth: Sequence[str], *, own: Sequence[str], classes: Sequence[str]
+    scores: Scores, policy: GatePolicy, dataset: Dataset, loop: Loop, rng: np.random.Generator
 ) -> JsonDict | None:
-    """The figures of one model over the dataset's classes; None when they cannot be computed."""
-    if not truth or not np.isfinite(probabilities).all():
+    """The figures of one model; None when they cannot be computed.
+
+    `value`, `low` and `high` are of the gate's `metric`. `correct` is the share of records that are right, as served
+    predictions are judged: the true class, or a number within the task's tolerance.
+    """
+    outputs = scores.probabilities if scores.prediction is None else scores.prediction
+    if not scores.truth or not np.isfinite(outputs).all() or (dataset.is_regression and scores.prediction is None):
         return None
-    rows = _aligned(probabilities, own=own, classes=classes)
-    labels = [classes.index(label) for label in truth]
-    found = evaluate(rows, labels, classes=classes)
-    low, high = wilson(round(found.accuracy * found.n), found.n)
+    of_kind = _of_numbers(scores, loop) if dataset.is_regression else _of_classes(scores, dataset, policy)
+    found = estimate(policy, scores, rng=rng)
+    value, low, high = found if found is not None else (None, None, None)
+    return {"metric": policy.metric, "value": value, "low": low, "high": high, **of_kind}
+
+
+def _of_classes(scores: Scores, dataset: Dataset, policy: GatePolicy) -> JsonDict:
+    classes = dataset.classes
+    rows = _aligned(scores.probabilities.astype(np.float64), own=scores.classes, classes=classes)
+    labels = [classes.index(str(label)) for label in scores.truth]
+    found = evaluate(rows, labels, classes=classes, positive=policy.positive_class)
     return {
-        "accuracy": found.accuracy, "low": low, "high": high, "macro_f1": found.macro_f1, "log_loss": found.log_loss,
-        "ece": found.ece,
+        "correct": _share(round(found.accuracy * found.n), found.n),
+        "accuracy": found.accuracy, "macro_f1": found.macro_f1, "log_loss": found.log_loss, "ece": found.ece,
+        **({} if found.average_precision is None else {"average_precision": found.average_precision}),
         "per_class": {
             report.name: {"recall": report.recall, "precision": report.precision, "n": report.support}
             for report in found.classes
@@ -137,7 +176,24 @@ def _figures(
     }  # fmt: skip
 
 
-def _aligned(probabilities: Probabilities, *, own: Sequence[str], classes: Sequence[str]) -> Probabilities:
+def _of_numbers(scores: Scores, loop: Loop) -> JsonDict:
+    """R2, errors in the target's unit, and how the predictions are spread (`bins`), which drift is measured against."""
+    assert scores.prediction is not None  # by _figures
+    found = evaluate_regression(scores.prediction, scores.truth)
+    near = agree(scores.prediction, scores.truth, tolerance=loop.task.tolerance)
+    edges = quantile_edges(scores.prediction)
+    return {
+        "correct": _share(int(near.sum()), found.n), "r2": found.r2, "mae": found.mae, "rmse": found.rmse,
+        "bins": {"edges": edges.tolist(), "counts": binned(scores.prediction, edges).tolist()},
+    }  # fmt: skip
+
+
+def _share(right: int, n: int) -> JsonDict:
+    low, high = wilson(right, n)
+    return {"value": right / n, "low": low, "high": high}
+
+
+def _aligned(probabilities: Floats, *, own: Sequence[str], classes: Sequence[str]) -> Floats:
     """Columns in the order of `classes`; a class the model does not know has probability 0."""
     if tuple(own) == tuple(classes):
         return probabilities
@@ -149,7 +205,13 @@ def _aligned(probabilities: Probabilities, *, own: Sequence[str], classes: Seque
 
 
 def _arms(
-    model: str, lines: Sequence[Mapping[str, Any]], truth: Sequence[str], ports: Ports, *, classes: Sequence[str]
+    model: str,
+    lines: Sequence[Mapping[str, Any]],
+    whole: Scores,
+    policy: GatePolicy,
+    dataset: Dataset,
+    ports: Ports,
+    rng: np.random.Generator,
 ) -> dict[str, JsonDict | None]:
     """What the same number of labels of either arm buys; None for an arm that was not fitted."""
     found: dict[str, JsonDict | None] = {}
@@ -157,13 +219,18 @@ def _arms(
         fit = ports.models.load_arm(model, "active" if arm == "active" else "control")
         figures = None
         if fit is not None:
-            figures = _figures(_predict(fit, lines), truth, own=fit.card.classes, classes=classes)
+            scores = _scores(fit, lines, whole.truth, whole.evaluation)
+            figures = _figures(scores, policy, dataset, ports.loop, rng)
         if fit is not None and figures is not None:
-            kept = {name: figures[name] for name in ("accuracy", "low", "high")}
+            kept = {name: figures[name] for name in _KEPT if name in figures}
             found[arm] = {"labels": fit.card.metrics.get("n"), **kept}
         else:
             found[arm] = None
     return found
+
+
+_KEPT = ("metric", "value", "low", "high", "accuracy", "r2")
+"""Figures that the arms are compared by."""
 
 
 def _reasons(verdict: Verdict) -> list[JsonDict]:
@@ -183,9 +250,10 @@ def _difference(verdict: Verdict) -> JsonDict | None:
     return {"value": verdict.gain, "low": low, "high": high, "p_value": verdict.p_value}
 
 
-def _entropy(probabilities: Probabilities) -> float | None:
-    """Mean predictive entropy in nats: what the labels of the last rounds took away (M5)."""
-    if not len(probabilities) or not np.isfinite(probabilities).all():
+def _entropy(scores: Scores) -> float | None:
+    """Mean predictive entropy in nats: what the labels of the last rounds took away (M5). None for numbers."""
+    probabilities = scores.probabilities
+    if not probabilities.size or not np.isfinite(probabilities).all():
         return None
     safe = np.clip(probabilities, 1e-12, 1.0)
     return float(-(probabilities * np.log(safe)).sum(axis=1).mean())
@@ -193,13 +261,18 @@ def _entropy(probabilities: Probabilities) -> float | None:
 
 def _metrics(report: Mapping[str, Any]) -> tuple[Metric, ...]:
     metrics = [Metric("GateVerdict", 1, {"Verdict": report["verdict"]})]
-    for name, figures in (
-        ("ChallengerAccuracy", report["challenger"]),
-        ("ChampionAccuracy", report["champion_metrics"]),
-    ):
-        if figures is not None:
-            metrics.append(Metric(name, 100.0 * figures["accuracy"]))
+    for name, figures in (("Challenger", report["challenger"]), ("Champion", report["champion_metrics"])):
+        if figures is None:
+            continue
+        if "accuracy" in figures:
+            metrics.append(Metric(f"{name}Accuracy", 100.0 * figures["accuracy"]))
+        if figures.get("value") is not None:
+            metrics.append(Metric(f"{name}Metric", figures["value"], {"Metric": figures["metric"]}))
     for arm, figures in report["arms"].items():
-        if figures is not None:
+        if figures is None:
+            continue
+        if "accuracy" in figures:
             metrics.append(Metric("ArmAccuracy", 100.0 * figures["accuracy"], {"Arm": arm}))
+        if figures.get("value") is not None:
+            metrics.append(Metric("ArmMetric", figures["value"], {"Arm": arm}))
     return tuple(metrics)

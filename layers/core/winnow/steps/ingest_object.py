@@ -1,65 +1,79 @@
 """Hop 1: a dropped object becomes canonical records: masked, deduplicated, with their roles for ever.
 
-Order of writes, each harmless to repeat: the claim on the object's newest version, the claim on every content, images,
-records (which wake scoring), quarantine, and last the occurrences, whose presence says that all before it is done.
+Order of writes, each harmless to repeat: the claim on the object's newest version; part by part the claim on every
+content, images and records (which wake scoring); quarantine; and last the occurrences, whose presence says that all
+before it is done.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from winnow import layout
-from winnow.datasets.clusters import image_cluster, text_cluster
+from winnow.datasets.clusters import image_cluster, row_cluster, text_cluster
 from winnow.datasets.roles import role, uniform_key
 from winnow.digests import digest
 from winnow.errors import BadInput, Conflict, NotFound, Retryable
 from winnow.metrics import Metric
 from winnow.ports import Ports
-from winnow.privacy.masking import mask_text
-from winnow.records import Image, Occurrence, Origin, PoolObject, Record, from_jsonl, to_jsonl
+from winnow.privacy.masking import mask_row, mask_text
+from winnow.records import Image, Occurrence, OccurrenceStatus, Origin, PoolObject, Record, from_jsonl, to_jsonl
 from winnow.steps import Outcome
 from winnow.steps.reading import Row, rows
+from winnow.tables import Cell
 
 RECORDS_PER_PART = 2000
-"""Scoring takes a part at a time; this many fit its memory and time with room to spare."""
+PART_BYTES = 16_000_000
+"""Scoring takes a part at a time; this many records, and bytes before they are packed, fit its memory and time."""
 
 INLINE_BYTES = 32 * 1024
 """Images up to this size travel inside the record, which saves every later hop a read."""
 
 
 def ingest_object(item: PoolObject, ports: Ports) -> Outcome:
-    """Ingest one version of one object. A version older than one already seen is only accounted for."""
+    """Ingest one version of one object, a part at a time. A version older than one already seen is only accounted for."""
     if _origin(item) == "production":
         item = replace(item, version="")  # named by its content, so versions of it are one
     oid = layout.object_id(item)
     if ports.data.exists(layout.occurrences(oid)):
         return Outcome({"oid": oid, "repeated": True})
     newest, superseded = _claim_version(item, oid, ports)
-    found, problems = _read(item, oid, ports)
+    notes: list[str] = []
+    found = _read(item, oid, ports, say=notes.append)
     if not newest:
-        settled = [replace(one, status="superseded") for one in (*_occurrences(found, "superseded"), *problems)]
+        settled = [replace(one, status="superseded") for one in map(_occurrence, found)]
         _write_occurrences(oid, settled, ports)
         return Outcome({"oid": oid, "superseded": len(settled)}, _metrics(settled, masked=0))
 
-    accepted, duplicates = _claim_contents(found, oid, superseded, ports)
-    for draft in accepted:
-        if draft.png is not None:
-            ports.data.put(layout.content(draft.record.id), draft.png)
-    bodies = [draft.record.to_json() for draft in accepted]
-    for part, start in enumerate(range(0, len(bodies), RECORDS_PER_PART)):
-        ports.data.put(layout.records(oid, part), _pack(bodies[start : start + RECORDS_PER_PART]))
+    settled = []
+    kept: set[str] = set()
+    masked = 0
+    for part, group in enumerate(_parts(found)):
+        drafts = [one for one in group if isinstance(one, _Draft)]
+        accepted, duplicates = _claim_contents(drafts, oid, superseded, ports, before=kept)
+        for draft in accepted:
+            if draft.png is not None:
+                ports.data.put(layout.content(draft.record.id), draft.png)
+        if accepted:
+            ports.data.put(layout.records(oid, part), _pack(draft.record.to_json() for draft in accepted))
+        kept.update(draft.record.id for draft in accepted)
+        masked += sum(draft.masked for draft in accepted)
+        settled += [one for one in group if isinstance(one, Occurrence)]
+        settled += [_occurrence(draft) for draft in accepted]
+        settled += [_occurrence(draft, "duplicate") for draft in duplicates]
     for older in superseded:
-        _rehome(older, {draft.record.id for draft in accepted}, superseded, ports)
+        _rehome(older, kept, superseded, ports)
+    problems = [one for one in settled if one.status == "quarantined"]
     if problems:
-        ports.data.put(layout.quarantine(oid), to_jsonl([{"key": item.key, **one.to_json()} for one in problems]))
-    settled = [*_occurrences(accepted, "accepted"), *_occurrences(duplicates, "duplicate"), *problems]
+        ports.data.put(layout.quarantine(oid), _jsonl({"key": item.key, **one.to_json()} for one in problems))
     _write_occurrences(oid, settled, ports)
-    masked = sum(draft.masked for draft in accepted)
-    body = {"oid": oid, "accepted": len(accepted), "duplicates": len(duplicates), "quarantined": len(problems)}
-    return Outcome(body, _metrics(settled, masked=masked))
+    duplicated = len(settled) - len(kept) - len(problems)
+    body = {"oid": oid, "accepted": len(kept), "duplicates": duplicated, "quarantined": len(problems)}
+    return Outcome(body | ({"notes": notes} if notes else {}), _metrics(settled, masked=masked))
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,23 @@ class _Draft:
     record: Record
     row: int
     masked: int
+    size: int
+    """About how many bytes it takes in its part."""
     png: bytes | None = None
+
+
+def _parts(found: Iterable[_Draft | Occurrence]) -> Iterator[list[_Draft | Occurrence]]:
+    """What becomes one part: bounded in number and in bytes, so that the size of an object does not matter to memory."""
+    group: list[_Draft | Occurrence] = []
+    room = PART_BYTES
+    for one in found:
+        group.append(one)
+        room -= one.size if isinstance(one, _Draft) else 0
+        if len(group) == RECORDS_PER_PART or room <= 0:
+            yield group
+            group, room = [], PART_BYTES
+    if group:
+        yield group
 
 
 def _metrics(settled: Sequence[Occurrence], *, masked: int) -> tuple[Metric, ...]:
@@ -86,23 +116,30 @@ def _metrics(settled: Sequence[Occurrence], *, masked: int) -> tuple[Metric, ...
     )
 
 
-def _pack(bodies: Sequence[Mapping[str, Any]]) -> bytes:
-    return gzip.compress(to_jsonl(list(bodies)), 6, mtime=0)
+def _jsonl(bodies: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON Lines, encoded a few at a time: a hundred thousand dictionaries take more memory than their text."""
+    rest = iter(bodies)
+    return b"".join(iter(lambda: to_jsonl(list(islice(rest, RECORDS_PER_PART))), b""))
+
+
+def _pack(bodies: Iterable[Mapping[str, Any]]) -> bytes:
+    return gzip.compress(_jsonl(bodies), 6, mtime=0)
 
 
 def _write_occurrences(oid: str, settled: Sequence[Occurrence], ports: Ports) -> None:
     ordered = sorted(settled, key=lambda one: one.row)
-    ports.data.put(layout.occurrences(oid), _pack([one.to_json() for one in ordered]))
+    ports.data.put(layout.occurrences(oid), _pack(one.to_json() for one in ordered))
 
 
-def _occurrences(drafts: Sequence[_Draft], status: str) -> list[Occurrence]:
-    return [
-        Occurrence(
-            oid=draft.record.oid, row=draft.row, status=status, content=draft.record.id,  # type: ignore[arg-type]
-            external_id=draft.record.external_id, subject=draft.record.subject,
-        )
-        for draft in drafts
-    ]  # fmt: skip
+def _occurrence(one: _Draft | Occurrence, status: OccurrenceStatus = "accepted") -> Occurrence:
+    """What became of a row; one that could not be read says so already."""
+    if isinstance(one, Occurrence):
+        return one
+    record = one.record
+    return Occurrence(
+        oid=record.oid, row=one.row, status=status, content=record.id, external_id=record.external_id,
+        subject=record.subject,
+    )  # fmt: skip
 
 
 def _claim_version(item: PoolObject, oid: str, ports: Ports) -> tuple[bool, list[str]]:
@@ -138,31 +175,29 @@ def _claim_version(item: PoolObject, oid: str, ports: Ports) -> tuple[bool, list
     raise Retryable(f"{item.key} keeps changing; try again later")
 
 
-def _read(item: PoolObject, oid: str, ports: Ports) -> tuple[list[_Draft], list[Occurrence]]:
+def _read(item: PoolObject, oid: str, ports: Ports, *, say: Callable[[str], None]) -> Iterator[_Draft | Occurrence]:
     """The usable rows as drafts, and an occurrence with its reason for each that is not."""
     limits, task = ports.loop.limits, ports.loop.task
-    limit = limits.max_object_mb * 1_000_000
-    drafts: list[_Draft] = []
-    problems: list[Occurrence] = []
 
-    def refuse(number: int, problem: BadInput) -> None:
-        problems.append(Occurrence(oid=oid, row=number, status="quarantined", reason=f"{problem.code}: {problem}"))
+    def refused(number: int, problem: BadInput) -> Occurrence:
+        return Occurrence(oid=oid, row=number, status="quarantined", reason=f"{problem.code}: {problem}")
 
     try:
-        data = ports.pool.read(item, limit=limit)
-        for row in rows(data, key=item.key, kind=task.kind, limit=limit):
+        data = ports.pool.read(item, limit=limits.max_object_mb * 1_000_000)
+        for row in rows(data, key=item.key, task=task, limits=limits, parquet=ports.parquet, say=say):
             if row.problem is not None:
-                refuse(row.number, row.problem)
+                yield refused(row.number, row.problem)
                 continue
             try:
-                drafts.append(_draft(row, oid, _origin(item), ports))
+                draft = _draft(row, oid, _origin(item), ports)
             except BadInput as problem:
-                refuse(row.number, problem)
+                yield refused(row.number, problem)
+            else:
+                yield draft
     except NotFound:
-        refuse(0, BadInput(f"{item.key} was deleted before it could be read", code="gone"))
+        yield refused(0, BadInput(f"{item.key} was deleted before it could be read", code="gone"))
     except BadInput as problem:
-        refuse(0, problem)
-    return drafts, problems
+        yield refused(0, problem)
 
 
 def _origin(item: PoolObject) -> Origin:
@@ -170,51 +205,93 @@ def _origin(item: PoolObject) -> Origin:
 
 
 def _draft(row: Row, oid: str, origin: Origin, ports: Ports) -> _Draft:
-    limits, privacy = ports.loop.limits, ports.loop.privacy
-    image: Image | None = None
-    png: bytes | None = None
+    make = _text_payload if row.text is not None else _row_payload if row.row is not None else _image_payload
+    found = make(row, ports)
+    salt = ports.loop.privacy.salt
+    record = Record(
+        id=found.identity, oid=oid, kind=ports.loop.task.kind, cluster=found.cluster,
+        role=role(found.cluster, salt=salt), key=uniform_key(found.cluster, salt=salt),
+        text=found.text, image=found.image, row=found.row, origin=origin, **row.fields,
+    )  # fmt: skip
+    return _Draft(record, row.number, found.masked, found.size, found.png)
+
+
+@dataclass(frozen=True)
+class _Payload:
+    """A payload in its canonical, masked form, with the digests that identify it and its near-duplicates."""
+
+    identity: str
+    cluster: str
+    size: int
+    masked: int = 0
     text: str | None = None
+    image: Image | None = None
+    row: Mapping[str, Cell] | None = None
+    png: bytes | None = None
+
+
+def _text_payload(row: Row, ports: Ports) -> _Payload:
+    limits = ports.loop.limits
+    text = (row.text or "").strip()
+    if not text:
+        raise BadInput(f"row {row.number}: the text is empty", code="empty")
+    if len(text) > limits.max_text_chars:
+        raise BadInput(
+            f"row {row.number}: the text has {len(text)} characters, more than limits.max_text_chars "
+            f"({limits.max_text_chars}); split it",
+            code="oversized",
+        )
     masked = 0
-    if row.text is not None:
-        text = row.text.strip()
-        if not text:
-            raise BadInput(f"row {row.number}: the text is empty", code="empty")
-        if len(text) > limits.max_text_chars:
+    if ports.loop.privacy.mask:
+        text, findings = mask_text(text)
+        masked = len(findings)
+    return _Payload(digest({"text": text}), text_cluster(text), len(text), masked, text=text)
+
+
+def _row_payload(row: Row, ports: Ports) -> _Payload:
+    limits = ports.loop.limits
+    cells, masked = dict(row.row or {}), 0
+    size = 0
+    for name, cell in cells.items():
+        chars = len(cell) if isinstance(cell, str) else 0
+        size += len(name) + chars + 32
+        if chars > limits.max_cell_chars:
             raise BadInput(
-                f"row {row.number}: the text has {len(text)} characters, more than limits.max_text_chars "
-                f"({limits.max_text_chars}); split it",
+                f"row {row.number}: column {name!r} has {chars} characters, more than limits.max_cell_chars "
+                f"({limits.max_cell_chars}); shorten it, or leave the column out with task.columns",
                 code="oversized",
             )
-        if privacy.mask:
-            text, findings = mask_text(text)
-            masked = len(findings)
-        identity, cluster = digest({"text": text}), text_cluster(text)
-    else:
-        assert row.image is not None  # a row without a problem has one payload
-        canonical = ports.images.canonical(row.image, side=limits.image_side, megapixels=limits.max_image_megapixels)
-        png = canonical.png
-        shape = "x".join(str(length) for length in canonical.pixels.shape)
-        identity = digest(shape.encode() + b":" + canonical.pixels.tobytes())
-        cluster = image_cluster(canonical.grey)
-        image = Image(
-            layout.content(identity), canonical.width, canonical.height, png if len(png) <= INLINE_BYTES else None
-        )
-    record = Record(
-        id=identity, oid=oid, kind=ports.loop.task.kind, cluster=cluster,
-        role=role(cluster, salt=privacy.salt), key=uniform_key(cluster, salt=privacy.salt),
-        text=text, image=image, origin=origin, **row.fields,
-    )  # fmt: skip
-    return _Draft(record, row.number, masked, png)
+    if all(cell is None for cell in cells.values()):
+        raise BadInput(f"row {row.number} has a value in no column", code="empty")
+    if ports.loop.privacy.mask:
+        cells, masked = mask_row(cells)
+    return _Payload(digest({"row": cells}), row_cluster(cells), size, masked, row=cells)
+
+
+def _image_payload(row: Row, ports: Ports) -> _Payload:
+    assert row.image is not None  # a row without a problem has one payload
+    limits = ports.loop.limits
+    canonical = ports.images.canonical(row.image, side=limits.image_side, megapixels=limits.max_image_megapixels)
+    png = canonical.png
+    shape = "x".join(str(length) for length in canonical.pixels.shape)
+    identity = digest(shape.encode() + b":" + canonical.pixels.tobytes())
+    image = Image(
+        layout.content(identity), canonical.width, canonical.height, png if len(png) <= INLINE_BYTES else None
+    )
+    return _Payload(identity, image_cluster(canonical.grey), len(png), image=image, png=png)
 
 
 def _claim_contents(
-    found: Sequence[_Draft], oid: str, superseded: Sequence[str], ports: Ports
+    found: Sequence[_Draft], oid: str, superseded: Sequence[str], ports: Ports, *, before: Container[str]
 ) -> tuple[list[_Draft], list[_Draft]]:
-    """Those whose content is ours to score, and those somebody had already. The first row of a content speaks for it."""
+    """Those whose content is ours to score, and those somebody had already. The first row of a content speaks for it.
+
+    `before` are the contents of this object's earlier parts.
+    """
     first: dict[str, _Draft] = {}
     duplicates: list[_Draft] = []
     for draft in found:
-        if draft.record.id in first:
+        if draft.record.id in first or draft.record.id in before:
             duplicates.append(draft)
         else:
             first[draft.record.id] = draft

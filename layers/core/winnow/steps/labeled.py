@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ FORMAT = 1
 
 JsonDict = dict[str, Any]
 
+PAYLOADS: Mapping[Kind, str] = {"text": "text", "image": "image", "table": "row"}
+"""The field of a line that a model sees, by kind."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -32,6 +36,11 @@ class Dataset:
     files: Mapping[str, str]
     counts: Mapping[str, int]
     by_class: Mapping[str, int]
+    task: str = "classification"
+
+    @property
+    def is_regression(self) -> bool:
+        return self.task == "regression"
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Dataset:
@@ -42,7 +51,7 @@ class Dataset:
             return cls(
                 version=body["version"], parent=body.get("parent"), kind=body["kind"], classes=tuple(body["classes"]),
                 files=dict(body["files"]), counts=dict(body["counts"]),
-                by_class=dict(body.get("by_class") or {}),
+                by_class=dict(body.get("by_class") or {}), task=str(body.get("task", "classification")),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"dataset.json is malformed: {error!r}; collect the batch again") from error
@@ -85,11 +94,22 @@ def part(data: ObjectStore, dataset: Dataset, role: Role) -> list[JsonDict]:
         raise ConfigError(f"{key} cannot be read: {error}") from error
 
 
+def truth(line: Mapping[str, Any], dataset: Dataset) -> str | float:
+    """The label of a line. Raises ConfigError for one that is no class of the dataset, or no finite number."""
+    label = line.get("label")
+    if not dataset.is_regression:
+        if label in dataset.classes:
+            return str(label)
+        raise ConfigError(f"dataset {dataset.version}: record {line.get('id')} has label {label!r}, which is no class")
+    if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
+        raise ConfigError(f"dataset {dataset.version}: record {line.get('id')} has label {label!r}, which is no number")
+    return float(label)
+
+
 def payload(line: Mapping[str, Any]) -> JsonDict:
-    """What a model sees of a line: `{"text": ...}` or `{"image": {"png": base64}}`.
+    """What a model sees of a line: `{"text": ...}`, `{"image": {"png": base64}}` or `{"row": {...}}`.
 
     >>> payload({"id": "c1", "label": "cat", "text": "purr"})
     {'text': 'purr'}
     """
-    name = "text" if "text" in line else "image"
-    return {name: line[name]}
+    return {name: line[name] for name in PAYLOADS.values() if name in line}

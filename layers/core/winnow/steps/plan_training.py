@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,6 +73,10 @@ def _checked(dataset: Dataset, ports: Ports) -> list[JsonDict]:
     task = ports.loop.task
     if dataset.kind != task.kind:
         raise ConfigError(f"dataset {dataset.version} is of kind {dataset.kind}, task.kind is {task.kind}")
+    if dataset.task != task.type:
+        raise ConfigError(
+            f"dataset {dataset.version} is for {dataset.task}, task.type is {task.type}; a change of it needs a new stack"
+        )
     if dataset.classes != task.classes:
         raise ConfigError(
             f"dataset {dataset.version} has classes {list(dataset.classes)}, task.classes is {list(task.classes)}; "
@@ -95,13 +98,11 @@ def _checked(dataset: Dataset, ports: Ports) -> list[JsonDict]:
 
 
 def _check_line(line: Mapping[str, Any], dataset: Dataset) -> None:
-    missing = [name for name in ("id", "cluster", "arm", "batch", "label", dataset.kind) if line.get(name) is None]
+    fields = ("id", "cluster", "arm", "batch", "label", labeled.PAYLOADS[dataset.kind])
+    missing = [name for name in fields if line.get(name) is None]
     if missing:
         raise ConfigError(f"dataset {dataset.version}: record {line.get('id')!r} lacks {', '.join(missing)}")
-    if line["label"] not in dataset.classes:
-        raise ConfigError(
-            f"dataset {dataset.version}: record {line['id']} has label {line['label']!r}, which is no class"
-        )
+    labeled.truth(line, dataset)
 
 
 def _members(lines: Sequence[Mapping[str, Any]]) -> list[Member]:
@@ -112,9 +113,9 @@ def _not_worth_it(train: Sequence[Mapping[str, Any]], ports: Ports) -> str | Non
     policy = ports.loop.training
     if len(train) < policy.min_labels:
         return f"{len(train)} train labels, training.min_labels asks for {policy.min_labels}"
-    classes = Counter(line["label"] for line in train)
-    if len(classes) < 2:
-        return f"every train label is {next(iter(classes))!r}; a classifier needs two classes"
+    labels = {line["label"] for line in train}
+    if len(labels) < 2:
+        return f"every train label is {labels.pop()!r}; there is nothing to tell apart"
     judged = _last_judged(ports)
     known = (
         {line["id"] for line in labeled.part(ports.data, labeled.load(ports.data, judged), "train")}
@@ -155,9 +156,10 @@ def _settled(model: str, ports: Ports) -> str | None:
 
 
 def _write_spec(dataset: Dataset, model: str, ports: Ports) -> None:
-    policy = ports.loop.training
+    policy, task = ports.loop.training, ports.loop.task
     spec = {
-        "format": 1, "model": model, "task": "classification", "kind": dataset.kind, "classes": list(dataset.classes),
+        "format": 1, "model": model, "task": task.type, "kind": dataset.kind, "classes": list(dataset.classes),
+        "columns": dict(task.columns), "positive_class": task.positive_class,
         "masker": MASKER_VERSION if ports.loop.privacy.mask else "none", "dataset": dataset.version,
         "seed": policy.seed, "members": policy.members,
     }  # fmt: skip

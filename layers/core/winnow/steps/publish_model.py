@@ -40,7 +40,8 @@ def publish_model(request: Mapping[str, Any], ports: Ports) -> Outcome:
 
 def _is_what_was_ordered(card: ModelCard, spec: Mapping[str, Any]) -> None:
     found = {
-        "model": card.model, "kind": card.kind, "classes": list(card.classes), "masker": card.masker, "dataset": card.dataset,
+        "model": card.model, "task": card.task, "kind": card.kind, "classes": list(card.classes),
+        "masker": card.masker, "dataset": card.dataset,
     }  # fmt: skip
     for name, value in found.items():
         if value != spec[name]:

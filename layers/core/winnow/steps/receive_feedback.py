@@ -9,10 +9,13 @@ from typing import Any
 
 from winnow import layout
 from winnow.errors import BadInput, NotFound
+from winnow.labels.numbers import agree, number
+from winnow.loop import Task
 from winnow.metrics import Metric
 from winnow.ports import Ports
-from winnow.privacy.masking import mask_text
+from winnow.privacy.masking import mask_row, mask_text
 from winnow.steps import Outcome
+from winnow.tables import row
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Inference ids (at most 64 characters at SageMaker, plus our numbering of instances) and model ids; safe in a key."""
@@ -23,16 +26,18 @@ _FIELDS = {"inference_id", "label", "prediction", "model", "input"}
 def receive_feedback(request: Mapping[str, Any], ports: Ports) -> Outcome:
     """`{"inference_id", "label", "prediction", "model"}`, optionally `"input"` → `{"status": "stored" | "duplicate"}`.
 
-    The first judgement of an inference counts; later ones are acknowledged and change nothing. Raises BadInput.
+    `label` and `prediction` are classes; of a regression numbers, and the prediction was right when they agree within
+    `task.tolerance`. The first judgement of an inference counts; later ones are acknowledged and change nothing. Raises
+    BadInput.
     """
-    classes = ports.loop.task.classes
+    task = ports.loop.task
     unknown = sorted(set(request) - _FIELDS)
     if unknown:
         raise BadInput(f"unknown fields {unknown}; known are {sorted(_FIELDS)}", code="unknown-field")
     inference, model = _name(request, "inference_id"), _name(request, "model")
-    label, prediction = _class(request, "label", classes), _class(request, "prediction", classes)
+    label, prediction = _answer(request, "label", task), _answer(request, "prediction", task)
     key = layout.feedback(inference)
-    correct = label == prediction
+    correct = _is_right(prediction, label, task)
     body: dict[str, Any] = {
         "format": 1, "inference_id": inference, "model": model, "label": label, "prediction": prediction,
         "correct": correct, "at": ports.clock.now().isoformat(),
@@ -62,15 +67,32 @@ def _name(request: Mapping[str, Any], field: str) -> str:
     return value
 
 
-def _class(request: Mapping[str, Any], field: str, classes: tuple[str, ...]) -> str:
+def _answer(request: Mapping[str, Any], field: str, task: Task) -> str | float:
+    """A class of the task, or a number: what users judge lies within the task's limits, what a model predicted may not."""
     value = request.get(field)
-    if value not in classes:
-        raise BadInput(f"{field!r} must be one of the classes {list(classes)}", code=f"unknown-{field}")
-    return str(value)
+    if task.type == "classification":
+        if value not in task.classes:
+            raise BadInput(f"{field!r} must be one of the classes {list(task.classes)}", code=f"unknown-{field}")
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadInput(f"{field!r} must be a number", code="no-number")
+    limits = {"minimum": task.minimum, "maximum": task.maximum} if field == "label" else {}
+    try:
+        return number(value, **limits)
+    except BadInput as problem:
+        raise BadInput(f"{field!r}: {problem}", code=problem.code) from problem
 
 
-def _input(value: Any, ports: Ports) -> dict[str, str]:
+def _is_right(prediction: str | float, label: str | float, task: Task) -> bool:
+    if task.type == "regression":
+        return bool(agree(prediction, label, tolerance=task.tolerance))
+    return prediction == label
+
+
+def _input(value: Any, ports: Ports) -> dict[str, Any]:
     kind, limits = ports.loop.task.kind, ports.loop.limits
+    if kind == "table":
+        return {"row": _input_row(value, ports)}
     payload = value.get(kind) if isinstance(value, dict) and set(value) == {kind} else None
     if not isinstance(payload, str):
         raise BadInput(f"'input' must be an object with a string under {kind!r} and nothing else", code="bad-input")
@@ -79,3 +101,19 @@ def _input(value: Any, ports: Ports) -> dict[str, str]:
             raise BadInput(f"'input' is longer than {limits.max_text_chars} characters", code="oversized")
         return {"text": mask_text(payload)[0] if ports.loop.privacy.mask else payload}
     return {"image": payload}
+
+
+def _input_row(value: Any, ports: Ports) -> dict[str, Any]:
+    limits = ports.loop.limits
+    given = value.get("row") if isinstance(value, dict) and set(value) == {"row"} else None
+    if not isinstance(given, dict) or not given:
+        raise BadInput("'input' must be an object with values by column under 'row' and nothing else", code="bad-input")
+    if len(given) > limits.max_columns:
+        raise BadInput(f"'input' has more than {limits.max_columns} columns", code="oversized")
+    cells = row(given, columns=ports.loop.task.columns)
+    for name, cell in cells.items():
+        if isinstance(cell, str) and len(cell) > limits.max_cell_chars:
+            raise BadInput(
+                f"'input': column {name!r} is longer than {limits.max_cell_chars} characters", code="oversized"
+            )
+    return mask_row(cells)[0] if ports.loop.privacy.mask else cells

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from winnow import layout
-from winnow.acquisition import STRATEGIES, score
+from winnow.acquisition import able, gives, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
 from winnow.loop import Acquisition
@@ -49,7 +49,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
     parts: list[Candidates] = []
     done: list[tuple[str, Candidates]] = []
     failed: dict[str, str] = {}
-    entropies: list[float] = []
+    doubts: list[float] = []
     skipped = 0
     for key in dict.fromkeys(request.keys):
         if layout.oid_of(key) in superseded:
@@ -61,14 +61,14 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         try:
             records = [Record.from_json(body) for body in from_jsonl(gzip.decompress(ports.data.get(key)))]
-            scored, entropy = _score(key, records, model, crowned.is_bootstrap, ports)
+            scored = _score(key, records, model, crowned.is_bootstrap, ports)
         except NotFound:
             skipped += 1  # superseded and cleaned up since the event was sent
             continue
         except (BadInput, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             failed[key] = str(error)
             continue
-        entropies += entropy
+        doubts += _doubts(scored)
         done.append((target, scored))
         parts.append(_shortlist(scored, ports.loop.acquisition, bootstrap=crowned.is_bootstrap))
     if parts:
@@ -77,26 +77,28 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         ports.data.put(target, scored.to_bytes())
     _withdraw(crowned.model, superseded, [layout.oid_of(key) for key in request.keys], ports)
     metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done))]
-    if entropies:
-        metrics.append(Metric("PredictiveEntropy", float(np.mean(entropies))))
+    if doubts:
+        unsure = "PredictiveSpread" if ports.loop.task.type == "regression" else "PredictiveEntropy"
+        metrics.append(Metric(unsure, float(np.mean(doubts))))
     return Outcome({"model": crowned.model, "scored": len(done), "skipped": skipped, "failed": failed}, tuple(metrics))
 
 
-def _score(
-    key: str, records: Sequence[Record], model: Model, bootstrap: bool, ports: Ports
-) -> tuple[Candidates, list[float]]:
+def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, ports: Ports) -> Candidates:
     predictions = model.predict([_payload(record, ports) for record in records])
     rng = np.random.default_rng(int(digest(key, length=12), 16))
-    able = [
-        name
-        for name, strategy in STRATEGIES.items()
-        if name != "random" and (predictions.members is not None or "members" not in strategy.needs)
-    ]
+    names = [name for name in able(gives(predictions)) if name != "random"]
     wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in able and wanted != "random":
+    if not bootstrap and wanted not in names and wanted != "random":
         score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
-    scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in able}
-    return _columns(key, records, predictions, scores), [float(value) for value in scores["entropy"]]
+    scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
+    return _columns(key, records, predictions, scores)
+
+
+def _doubts(scored: Candidates) -> list[float]:
+    """How unsure the model is of each record: entropy in nats, or the spread of the committee in the target's unit."""
+    if "entropy" in scored.scores:
+        return [float(value) for value in scored.scores["entropy"]]
+    return [float(value) ** 0.5 for value in scored.scores.get("variance", ())]
 
 
 def _payload(record: Record, ports: Ports) -> JsonDict:
@@ -113,6 +115,9 @@ def _columns(
     predictions: Predictions,
     scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]],
 ) -> Candidates:
+    numbers = predictions.prediction
+    if numbers is not None and not np.isfinite(numbers).all():
+        raise BadInput("the model predicts numbers that are NaN or infinite; publish another", code="unusable-scores")
     return Candidates(
         id=np.array([record.id for record in records]),
         oid=np.array([record.oid for record in records]),
@@ -120,8 +125,12 @@ def _columns(
         role=np.array([record.role for record in records]),
         records=np.full(len(records), key),
         key=np.array([record.key for record in records], dtype=np.float64),
-        prediction=predictions.probabilities.argmax(axis=1).astype(np.int32),
-        confidence=predictions.probabilities.max(axis=1).astype(np.float32),
+        prediction=predictions.probabilities.argmax(axis=1).astype(np.int32) if numbers is None else numbers,
+        confidence=(
+            predictions.probabilities.max(axis=1).astype(np.float32)
+            if numbers is None
+            else np.full(len(records), np.nan, dtype=np.float32)
+        ),
         scores=scores,
         embedding=predictions.embedding.astype(np.float16),
     )

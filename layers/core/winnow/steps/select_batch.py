@@ -114,18 +114,18 @@ def _pool(model: str, superseded: set[str], ports: Ports) -> Candidates | None:
 
 def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates, ports: Ports) -> Plan:
     loop, taken = ports.loop, reservations(ports)
-    classes = loop.task.classes
     asked = np.isin(rows.id, sorted(taken)) if taken else np.zeros(len(rows), dtype=bool)
     # What is a near-duplicate of something asked in an earlier batch would be paid for twice.
     excluded = np.isin(rows.cluster, rows.cluster[asked]) if asked.any() else asked
     rng = np.random.default_rng([loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)])
     strategy = loop.acquisition.strategy
     scores = rows.scores[strategy] if strategy in rows.scores else rng.random(len(rows), dtype=np.float32)
-    predicted = [classes[index] for index in rows.prediction]
+    predicted = _predicted(rows, loop)
     covered = asked & (rows.role == "train")
     columns = arms.ScoredPool(
         ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(), scores=scores,
-        embedding=rows.embedding.astype(np.float32), predicted=predicted, excluded=excluded,
+        embedding=rows.embedding.astype(np.float32), excluded=excluded,
+        predicted=None if loop.task.type == "regression" else [str(name) for name in predicted],
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
     )  # fmt: skip
     picked = arms.plan_arms(
@@ -150,6 +150,13 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
         cause=request.cause, phase="coverage" if crowned.is_bootstrap else "uncertainty",
         usd=str(price("select", loop) * len(choices)), created_at=ports.clock.now().isoformat(), choices=tuple(choices),
     )  # fmt: skip
+
+
+def _predicted(rows: Candidates, loop: Loop) -> list[str] | list[float]:
+    """The champion's class of each record, or its number."""
+    if loop.task.type == "regression":
+        return [float(value) for value in rows.prediction]
+    return [loop.task.classes[index] for index in rows.prediction]
 
 
 def _policy(loop: Loop) -> arms.ArmPolicy:

@@ -12,9 +12,9 @@ import numpy as np
 from winnow import layout
 from winnow.errors import NotFound
 from winnow.metrics import Metric
-from winnow.models.drift import psi
+from winnow.models.drift import binned, psi
 from winnow.ports import Ports
-from winnow.privacy.masking import mask_text
+from winnow.privacy.masking import mask_row, mask_text
 from winnow.records import to_jsonl
 from winnow.steps import Outcome
 from winnow.steps.captured import Refused, Served, served
@@ -31,8 +31,7 @@ def watch_production(request: Mapping[str, Any], ports: Ports) -> Outcome:
     """
     key = str(request["key"])
     name = layout.captured(key)
-    task = ports.loop.task
-    found = list(served(ports.data.get(key), kind=task.kind, classes=task.classes))
+    found = list(served(ports.data.get(key), task=ports.loop.task))
     answers = [one for one in found if isinstance(one, Served)]
     refused = [one for one in found if isinstance(one, Refused)]
     if refused:
@@ -47,10 +46,12 @@ def watch_production(request: Mapping[str, Any], ports: Ports) -> Outcome:
     return Outcome(body, () if repeated else _metrics(answers, ports))
 
 
-def _row(one: Served, *, mask: bool) -> dict[str, str]:
+def _row(one: Served, *, mask: bool) -> dict[str, Any]:
     payload = dict(one.payload)
     if mask and "text" in payload:
         payload["text"] = mask_text(payload["text"])[0]
+    if mask and "row" in payload:
+        payload["row"] = mask_row(payload["row"])[0]
     return {"id": one.id, **payload, **({"captured_at": one.at} if one.at else {})}
 
 
@@ -60,14 +61,19 @@ def _metrics(answers: Sequence[Served], ports: Ports) -> tuple[Metric, ...]:
         by_model[one.model].append(one)
     metrics = [Metric("ServedRecords", len(answers))]
     for model, group in sorted(by_model.items()):
-        confidence = 100.0 * float(np.mean([one.confidence for one in group]))
-        metrics.append(Metric("ServedConfidence", confidence, {"Model": model}))
-        expected = _expected(model, ports)
-        if expected is not None and _by_chance(len(group), int(expected.sum()), len(expected)) <= CHANCE_FOR_DRIFT:
-            order = ports.loop.task.classes
-            observed = np.bincount([order.index(one.label) for one in group], minlength=len(order))
-            metrics.append(Metric("PredictionDrift", psi(expected, observed)))
+        metrics.append(_typical(model, group))
+        counts = _counts(model, [one.label for one in group], ports)
+        if counts is not None and _by_chance(len(group), int(counts[0].sum()), len(counts[0])) <= CHANCE_FOR_DRIFT:
+            metrics.append(Metric("PredictionDrift", psi(*counts)))
     return tuple(metrics)
+
+
+def _typical(model: str, group: Sequence[Served]) -> Metric:
+    """How sure the model was on average; of numbers, which come without confidence, what it predicted on average."""
+    confidences = [one.confidence for one in group if one.confidence is not None]
+    if confidences:
+        return Metric("ServedConfidence", 100.0 * float(np.mean(confidences)), {"Model": model})
+    return Metric("ServedPrediction", float(np.mean([float(one.label) for one in group])), {"Model": model})
 
 
 def _by_chance(served: int, expected: int, classes: int) -> float:
@@ -79,10 +85,20 @@ def _by_chance(served: int, expected: int, classes: int) -> float:
     return (classes - 1) * (1 / max(1, served) + 1 / max(1, expected))
 
 
-def _expected(model: str, ports: Ports) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """How often the model predicted each class on the evaluation set, a uniform sample of the pool; None if unknown."""
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def _counts(model: str, answers: Sequence[str | float], ports: Ports) -> tuple[Counts, Counts] | None:
+    """How often the model predicted each class, or a number in each of its bins of equal mass: on the evaluation set, a
+    uniform sample of the pool, and here. None if the gate never looked at the model."""
     try:
-        report = json.loads(ports.data.get(layout.gate_report(model)))
+        figures = json.loads(ports.data.get(layout.gate_report(model)))["challenger"]
     except NotFound:
         return None
-    return np.asarray(report["challenger"]["confusion"], dtype=np.int64).sum(axis=0)
+    if figures is None:
+        return None
+    if ports.loop.task.type == "regression":
+        return np.asarray(figures["bins"]["counts"], dtype=np.int64), binned(answers, figures["bins"]["edges"])
+    order = ports.loop.task.classes
+    observed = np.bincount([order.index(str(answer)) for answer in answers], minlength=len(order))
+    return np.asarray(figures["confusion"], dtype=np.int64).sum(axis=0), observed.astype(np.int64)
