@@ -43,7 +43,7 @@ def environment() -> Path:
             command = [FOLDER / "bin/python", "-m", "pip", "install"]
             uv = ROOT / ".cache/uv/bin/uv"
             if uv.is_file():
-                command = [uv, "pip", "install", "--python", FOLDER / "bin/python"]
+                command = [uv, "pip", "install", "--compile-bytecode", "--python", FOLDER / "bin/python"]
             done = subprocess.run(
                 [*command, "--quiet", "--no-deps", "-r", REQUIREMENTS], capture_output=True, text=True, check=False
             )
@@ -134,10 +134,11 @@ def serve(programs: Path, root: Path, container: Mapping[str, str]) -> Iterator[
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     given = {name: value.replace("/opt/ml", str(root / "opt/ml")) for name, value in container.items()}
-    installed = root / "site"  # by the toolkit: the model's code goes there and not into the environment
-    installed.mkdir()
+    # pip installs the model's code at start: into a folder of this container, not into the environment.
+    (root / "site").mkdir()
     variables = {
-        **_variables(programs, root), **given, "PYTHONPATH": f"{HERE}{os.pathsep}{installed}", "PIP_TARGET": str(installed), "SAGEMAKER_SERVING_MODULE": "container_app:main",
+        **_variables(programs, root), **given, "PIP_TARGET": str(root / "site"),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(root / "site")]), "SAGEMAKER_SERVING_MODULE": "container_app:main",
         "SAGEMAKER_USE_NGINX": "false", "SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
     }  # fmt: skip
     with (root / "serve.log").open("w+") as log:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -13,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.cloud.stack import LOOP, deployed
 from tests.shipped import bare
 from tests.shipped.built import ROOT
+from tests.shipped.examples import Example, homes, pictures
 from winnow import layout
 from winnow.onnx.runtime import OnnxModel
 from winnow.steps.pointers import Champion
@@ -29,82 +27,49 @@ pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 @dataclass(frozen=True)
 class Case:
-    """A task, how train.py is asked for a model of it, and one object for the pool with so many records."""
+    """A task, how train.py is asked for a model of it and learns from what, and an object for the pool with so many records."""
 
     task: Mapping[str, Any]
     train: tuple[str, ...]
-    examples: tuple[str, bytes]
+    examples: bytes
     dropped: tuple[str, bytes]
     count: int
 
 
-def homes(count: int, *, seed: int) -> list[dict[str, Any]]:
-    rng = np.random.default_rng(seed)
-    return [
-        {
-            "rooms": number % 6 + 1,
-            "m2": round(float(rng.uniform(20, 150)), 1),
-            "heating": ("gas", "wood", "")[number % 3],
-        }
-        for number in range(count)
-    ]
+def lines(found: list[Example], *, labels: bool) -> bytes:
+    """JSON Lines as people write them: a base64 image, or a row's columns beside its label."""
+    flat = [{"image": one["image"]["png"]} if "image" in one else one["row"] for one, _ in found]
+    rows = [{**row, **({"label": label} if labels else {})} for row, (_, label) in zip(flat, found, strict=True)]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def csv_of(rows: list[dict[str, Any]]) -> bytes:
+def csv_of(found: list[Example]) -> bytes:
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(out, fieldnames=list(found[0][0]["row"]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(payload["row"] for payload, _ in found)
     return out.getvalue().encode()
-
-
-def priced(*, regression: bool) -> bytes:
-    rows = homes(60, seed=0)
-    prices = [20 * row["m2"] + 150 * row["rooms"] for row in rows]
-    labels = prices if regression else ["dear" if price > 2200 else "cheap" for price in prices]
-    return csv_of([{**row, "label": label} for row, label in zip(rows, labels, strict=True)])
-
-
-def stripes(number: int, *, side: int = 16) -> bytes:
-    """A PNG with stripes, across for even numbers and down for odd ones."""
-    plane = np.zeros((side, side), np.uint8)
-    plane[::4] = plane[1::4] = 200
-    noise = np.random.default_rng(number).integers(0, 40, (side, side), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray((plane if number % 2 == 0 else plane.T) + noise).save(out, "PNG")
-    return out.getvalue()
-
-
-def pictures(numbers: range, *, labels: bool) -> bytes:
-    lines = [
-        {
-            "image": base64.b64encode(stripes(number)).decode(),
-            **({"label": ("across", "down")[number % 2]} if labels else {}),
-        }
-        for number in numbers
-    ]
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 CASES = {
     "images": Case(
         task={"kind": "image", "classes": ["across", "down"]},
         train=("--kind", "image"),
-        examples=("train.jsonl", pictures(range(40), labels=True)),
-        dropped=("camera.jsonl", pictures(range(40, 60), labels=False)),
+        examples=lines(pictures(40), labels=True),
+        dropped=("camera.jsonl", lines(pictures(20, first=40), labels=False)),
         count=20,
     ),
     "rows with classes": Case(
         task={"kind": "table", "classes": ["cheap", "dear"]},
         train=("--kind", "table"),
-        examples=("train.csv", priced(regression=False)),
+        examples=lines(homes(60), labels=True),
         dropped=("homes.csv", csv_of(homes(25, seed=1))),
         count=25,
     ),
     "rows with numbers": Case(
         task={"kind": "table", "type": "regression"},
         train=("--kind", "table", "--task", "regression"),
-        examples=("train.csv", priced(regression=True)),
+        examples=lines(homes(60, regression=True), labels=True),
         dropped=("homes.csv", csv_of(homes(25, seed=1))),
         count=25,
     ),
@@ -116,13 +81,13 @@ def test_other_data_gets_the_scores_that_the_scorer_gives_here(
     name: str, build: Path, python: Path, tmp_path: Path
 ) -> None:
     case, folder = CASES[name], tmp_path / "model"
-    (tmp_path / case.examples[0]).write_bytes(case.examples[1])
+    (tmp_path / "train.jsonl").write_bytes(case.examples)
     command = [
         sys.executable,
         "training/train.py",
         *case.train,
         "--train",
-        tmp_path / case.examples[0],
+        tmp_path / "train.jsonl",
         "--members",
         "2",
     ]
