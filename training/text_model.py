@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from committee import Committee
+from encoded import add_input, add_output
 from heads import add_heads
 
 from winnow.onnx.wire import FLOAT, INT64, STRING, GraphBuilder
@@ -96,8 +97,12 @@ class Vocabulary:
         return found, values * np.float32(_BLOCK_WEIGHT / length) if found else values
 
 
-def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int) -> bytes:
-    """The ONNX file: input `text`, strings (n,) that went through `clean_text`."""
+def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int, encoded: int = 0) -> bytes:
+    """The ONNX file: input `text`, strings (n,) that went through `clean_text`.
+
+    With `encoded` the committee's last so many weights are for the input `encoded`, an encoder's vectors (n, encoded),
+    which are the embedding then.
+    """
     graph = GraphBuilder("winnow-text")
     text = graph.input("text", STRING, ("n",))
     tokens, pairs, starts = _terms(graph, text)
@@ -108,12 +113,19 @@ def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int) -> b
         keys_strings=list(vocabulary.terms), values_int64s=list(range(1, len(vocabulary.terms) + 1)), default_int64=0,
     )  # fmt: skip
     weights = _term_weights(graph, ids, vocabulary)
-    heads = [committee.main, *committee.members]
-    table = np.hstack([*(head.weights for head in heads), committee.axes]).astype(np.float32)
+    heads, own = [committee.main, *committee.members], len(vocabulary.terms)
+    axes = committee.axes[:own, : 0 if encoded else None]
+    table = np.hstack([*(head.weights[:own] for head in heads), axes]).astype(np.float32)
     table = np.vstack([np.zeros((1, table.shape[1]), np.float32), table])
     rows = graph.op("Gather", graph.constant(table), ids)
     sums = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.constant(np.array([1]))), rows)
     sums = graph.op("Squeeze", sums, graph.constant(np.array([1])))
+    if encoded:
+        vectors = add_input(graph, width=encoded)
+        upper = np.hstack([head.weights[own:] for head in heads]).astype(np.float32)
+        add_heads(graph, graph.op("Add", sums, graph.op("MatMul", vectors, graph.constant(upper))), committee.heads)
+        add_output(graph, vectors, width=encoded, seed=seed)
+        return graph.to_bytes()
     split = len(heads) * len(committee.seen)
     logits, position = graph.ops(
         "Split", sums, graph.constant(np.array([split, committee.axes.shape[1]])), outputs=2, axis=1
