@@ -28,11 +28,8 @@ from committee import (
 )
 from heads import Heads, add_heads, share_of_unseen
 
-from winnow.models.package import MAX_EMBEDDING
+from winnow.onnx.bootstrap import VECTORS, add_embedding
 from winnow.onnx.wire import FLOAT, GraphBuilder
-
-INPUT = "encoded"
-"""The graph input that takes the encoder's vectors; `embedding` is the output's name."""
 
 WEIGHTS = (0.5, 1.5)
 """Lengths that the encoder's vectors are given beside own features of length about 1, for encoders worth less and more."""
@@ -153,7 +150,7 @@ def fit_boosted(
     return Boosted(tuple(forests), places, Heads(bias, temperature, seen, share_of_unseen(len(labels), seen)), figures)
 
 
-def boosted_graph(found: Boosted, *, width: int, seed: int) -> bytes:
+def boosted_graph(found: Boosted, *, width: int) -> bytes:
     """The ONNX file: input `encoded`, float32 (n, width)."""
     graph = GraphBuilder("winnow-encoded")
     vectors = add_input(graph, width=width)
@@ -165,7 +162,7 @@ def boosted_graph(found: Boosted, *, width: int, seed: int) -> bytes:
         aggregate_function="SUM", post_transform="NONE", **nodes.attributes(),
     )  # fmt: skip
     add_heads(graph, products, found.heads)
-    add_output(graph, vectors, width=width, seed=seed)
+    add_embedding(graph, vectors, width=width)
     return graph.to_bytes()
 
 
@@ -192,21 +189,7 @@ def fit_linear(
 
 def add_input(graph: GraphBuilder, *, width: int) -> str:
     """Declare the input that takes the encoder's vectors."""
-    return graph.input(INPUT, FLOAT, ("n", width))
-
-
-def add_output(graph: GraphBuilder, vectors: str, *, width: int, seed: int) -> None:
-    """Output `embedding`: the encoder's vectors, brought to `MAX_EMBEDDING` numbers where they have more.
-
-    Fixed orthonormal random directions keep distances as they are, up to a few percent (Johnson and Lindenstrauss 1984),
-    and, unlike learned ones, are the same under every head.
-    """
-    if width > MAX_EMBEDDING:
-        draws = np.random.default_rng(seed).standard_normal((width, MAX_EMBEDDING))
-        basis, _ = np.linalg.qr(draws)
-        scale = np.sqrt(width / MAX_EMBEDDING)
-        vectors = graph.op("MatMul", vectors, graph.constant((basis * scale).astype(np.float32)))
-    graph.output("embedding", vectors, FLOAT, ("n", min(width, MAX_EMBEDDING)))
+    return graph.input(VECTORS, FLOAT, ("n", width))
 
 
 def _rows(vectors: Vectors) -> Rows:

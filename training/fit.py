@@ -192,20 +192,20 @@ def _fit_encoded(
     choice = chosen or encoded.choose(own, vectors, labels, groups=groups, rng=rng)
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     options = {"classes": len(classes), "groups": groups, "members": members, "rng": rng}
-    inputs = [ModelInput(name=encoded.INPUT, kind="embedding")]
+    inputs = [ModelInput(name=encoded.VECTORS, kind="embedding")]
     if choice.trees is None:
         committee = encoded.fit_linear(own, vectors, labels, choice, **options)
         figures = _metrics(committee, counts=counts, classes=classes, width=own.shape[1] + encoder.dimensions)
         figures |= {"model": "linear", "encoder_weight": choice.weight}
-        temperature, extra = committee.temperature, {"seed": seed, "encoded": encoder.dimensions}
+        temperature, width = committee.temperature, encoder.dimensions
         if kind == "text":
-            graph = text_model.build_graph(vocabulary, committee, **extra)
+            graph = text_model.build_graph(vocabulary, committee, seed=seed, encoded=width)
         else:
-            graph = image_model.build_graph(extractor, committee, **extra)
+            graph = image_model.build_graph(extractor, committee, encoded=width)
         inputs = [wanted, *inputs]
     else:
         found = encoded.fit_boosted(vectors, labels, choice.trees, **options)
-        graph = encoded.boosted_graph(found, width=encoder.dimensions, seed=seed)
+        graph = encoded.boosted_graph(found, width=encoder.dimensions)
         temperature = found.heads.temperature
         figures = {
             "n": len(examples), "classes": dict(zip(classes, counts, strict=True)),

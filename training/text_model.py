@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from committee import Committee
-from encoded import add_input, add_output
+from encoded import add_input
 from heads import add_heads
 
+from winnow.onnx.bootstrap import add_embedding, add_uniform
 from winnow.onnx.wire import FLOAT, INT64, STRING, GraphBuilder
 
 PREFIXES = (3, 4, 5, 6)
@@ -124,7 +125,7 @@ def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int, enco
         vectors = add_input(graph, width=encoded)
         upper = np.hstack([head.weights[own:] for head in heads]).astype(np.float32)
         add_heads(graph, graph.op("Add", sums, graph.op("MatMul", vectors, graph.constant(upper))), committee.heads)
-        add_output(graph, vectors, width=encoded, seed=seed)
+        add_embedding(graph, vectors, width=encoded)
         return graph.to_bytes()
     split = len(heads) * len(committee.seen)
     logits, position = graph.ops(
@@ -148,16 +149,6 @@ def build_hash_graph(*, seed: int) -> bytes:
     add_uniform(graph, hashed, count)
     graph.output("embedding", hashed, FLOAT, ("n", HASH_DIMENSIONS))
     return graph.to_bytes()
-
-
-def add_uniform(graph: GraphBuilder, rows: str, count: str) -> None:
-    """Output `probabilities`: 1 / count for each of `count` classes, one row a row of `rows`."""
-    first = graph.constant(np.array([0]))
-    height = graph.op("Slice", graph.op("Shape", rows), first, graph.constant(np.array([1])))
-    width = graph.op("Unsqueeze", count, first)
-    even = graph.op("Reciprocal", graph.op("Cast", width, to=FLOAT))
-    shape = graph.op("Concat", height, width, axis=0)
-    graph.output("probabilities", graph.op("Expand", even, shape), FLOAT, ("n", "classes"))
 
 
 def _terms(graph: GraphBuilder, text: str) -> tuple[str, str, list[str]]:
