@@ -31,7 +31,7 @@ from heads import Heads, add_heads, share_of_unseen
 from winnow.onnx.bootstrap import VECTORS, add_embedding
 from winnow.onnx.wire import FLOAT, GraphBuilder
 
-WEIGHTS = (0.5, 1.5)
+WEIGHTS = (0.5, 1.5, 3.0)
 """Lengths that the encoder's vectors are given beside own features of length about 1, for encoders worth less and more."""
 
 TREE_RECORDS, TREE_CLASSES, TREE_ROWS, TREE_COUNT = 200, 10, 4_000, 300
