@@ -14,12 +14,13 @@ from tests.template.stack import HOPS, ROOT, functions, raw
 LAYERS = ("core", "inference", "formats")
 PROVIDES = {
     "CoreLayer": {"winnow", "numpy", "pydantic", "yaml", "aws_lambda_powertools"},
-    "InferenceLayer": {"onnxruntime", "PIL"},
+    "InferenceLayer": {"onnxruntime", "PIL", "tokenizers"},
     "FormatsLayer": {"PIL", "arro3"},
     "TrainingLayer": {"winnow_training"},
 }
 HEAVY = {
     "onnxruntime",
+    "tokenizers",
     "PIL",
     "arro3",
     "winnow_training",

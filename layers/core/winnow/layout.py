@@ -33,6 +33,8 @@ SCORES = "scores/"
 CANDIDATES = "candidates/"
 LABELS = "labels/"
 MODELS = "models/"
+EMBEDDINGS = "embeddings/"
+ENCODERS = "encoders/"
 CAPTURE = "capture/"
 PRODUCTION = "production/"
 QUARANTINE = "quarantine/"
@@ -91,6 +93,24 @@ def scores(model: str, records_key: str) -> str:
     return f"{SCORES}{model}/" + records_key.removeprefix(RECORDS).removesuffix(".jsonl.gz") + ".npz"
 
 
+def embeddings(encoder: str, records_key: str) -> str:
+    """An encoder's vectors of one records artifact.
+
+    >>> embeddings("e1", "records/oab/part-0000.jsonl.gz")
+    'embeddings/e1/records/oab/part-0000.npz'
+    """
+    return f"{EMBEDDINGS}{encoder}/" + records_key.removesuffix(".jsonl.gz") + ".npz"
+
+
+def batch_embeddings(encoder: str, batch: str) -> str:
+    return f"{EMBEDDINGS}{encoder}/batches/{batch}.npz"
+
+
+def encoder(name: str, file: str = "encoder.json") -> str:
+    """A file of an encoder that was imported under a name; its card comes last, so it is complete or absent."""
+    return f"{ENCODERS}{name}/{file}"
+
+
 def candidates(model: str, name: str) -> str:
     return f"{CANDIDATES}{model}/{name}.npz"
 
@@ -132,6 +152,11 @@ def training_channel(version: str) -> str:
 
 def training_spec(model: str) -> str:
     return f"training/{model}/spec/spec.json"
+
+
+def training_vectors(model: str) -> str:
+    """Vectors of labeled records that were encoded before, beside the specification."""
+    return f"training/{model}/spec/vectors.npz"
 
 
 def model(model_id: str, name: str = "model.json") -> str:

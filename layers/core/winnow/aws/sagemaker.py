@@ -51,6 +51,7 @@ class TrainingJobs:
                 self._channel("train", layout.training_channel(dataset)),
                 self._channel("spec", layout.training_spec(model).removesuffix("spec.json")),
                 self._channel("code", self._source()),
+                *([self._channel("encoder", layout.encoder(policy.encoder, ""))] if policy.encoder else []),
             ],
             "OutputDataConfig": {"S3OutputPath": self._data.uri("training-output")},
             "ResourceConfig": {"InstanceType": policy.instance, "InstanceCount": 1, "VolumeSizeInGB": 30},

@@ -13,7 +13,7 @@ from winnow.errors import ConfigError, Retryable
 from winnow.metrics import Metric
 from winnow.ports import Ports
 from winnow.privacy.masking import MASKER_VERSION
-from winnow.steps import Outcome, labeled, pointers
+from winnow.steps import Outcome, labeled, pointers, vectors
 from winnow.steps.labeled import Dataset
 
 ATTEMPTS = 3
@@ -36,7 +36,7 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
     train = _checked(dataset, ports)
     failure: str | None = None
     for attempt in range(ATTEMPTS):
-        model = model_id(version, seed=ports.loop.training.seed, members=ports.loop.training.members, attempt=attempt)
+        model = model_of(version, ports, attempt=attempt)
         reason = _settled(model, ports)
         if reason:
             return _skip(version, reason, model=model)
@@ -48,7 +48,7 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
             reason = _not_worth_it(train, ports)
             if reason:
                 return _skip(version, reason)
-            _write_spec(dataset, model, ports)
+            _write_spec(dataset, train, model, ports)
             body = ports.training.request(model, dataset=version, seed=ports.loop.training.seed)
             return _go(version, model, request=body)
         if state.status == "running":
@@ -59,13 +59,20 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
     return _skip(version, f"training failed {ATTEMPTS} times, the last time with: {failure}")
 
 
-def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0) -> str:
+def model_of(dataset: str, ports: Ports, *, attempt: int = 0) -> str:
+    """Name of the model that this dataset gives under the loop's settings."""
+    policy = ports.loop.training
+    return model_id(dataset, seed=policy.seed, members=policy.members, attempt=attempt, encoder=policy.encoder)
+
+
+def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0, encoder: str | None = None) -> str:
     """Name of the model that this dataset and these settings give.
 
     >>> model_id("d1", seed=0, members=4)
     'm42ee0d9ff9edec85b28'
     """
-    return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt})
+    on_top = {} if encoder is None else {"encoder": encoder}
+    return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt, **on_top})
 
 
 def _checked(dataset: Dataset, ports: Ports) -> list[JsonDict]:
@@ -155,13 +162,20 @@ def _settled(model: str, ports: Ports) -> str | None:
     return None
 
 
-def _write_spec(dataset: Dataset, model: str, ports: Ports) -> None:
+def _write_spec(dataset: Dataset, train: Sequence[Mapping[str, Any]], model: str, ports: Ports) -> None:
     policy, task = ports.loop.training, ports.loop.task
+    encoder = vectors.configured(ports)
+    if encoder is not None:
+        if encoder.reads != dataset.kind:
+            raise ConfigError(f"training.encoder {policy.encoder!r} reads {encoder.reads}, task.kind is {dataset.kind}")
+        known = vectors.gathered(encoder.digest, dataset.version, ports)
+        found = {str(line["id"]): known[line["id"]] for line in train if line["id"] in known}
+        ports.data.put(layout.training_vectors(model), vectors.pack(found))
     spec = {
         "format": 1, "model": model, "task": task.type, "kind": dataset.kind, "classes": list(dataset.classes),
         "columns": dict(task.columns), "positive_class": task.positive_class,
         "masker": MASKER_VERSION if ports.loop.privacy.mask else "none", "dataset": dataset.version,
-        "seed": policy.seed, "members": policy.members,
+        "seed": policy.seed, "members": policy.members, "encoder": None if encoder is None else encoder.digest,
     }  # fmt: skip
     ports.data.put(layout.training_spec(model), json.dumps(spec, indent=1, ensure_ascii=False).encode())
 

@@ -34,7 +34,8 @@ def champion(ports: Ports) -> tuple[Champion, str | None]:
     try:
         body, tag = ports.data.get_tagged(layout.CHAMPION)
     except NotFound:
-        return Champion(f"{layout.BOOTSTRAP}-{ports.loop.task.kind}"), None
+        encoder = ports.loop.training.encoder
+        return Champion(f"{layout.BOOTSTRAP}-{ports.loop.task.kind}{f'-{encoder}' if encoder else ''}"), None
     fields = json.loads(body)
     fields.pop("format")
     return Champion(**fields), tag

@@ -48,3 +48,7 @@ def _is_what_was_ordered(card: ModelCard, spec: Mapping[str, Any]) -> None:
         if value != ordered[name]:
             message = f"model.json says {name} is {value!r}, the training was ordered with {ordered[name]!r}"
             raise BadModel(message, code="other-model")
+    found_encoder, wanted = None if card.encoder is None else card.encoder.digest, spec.get("encoder")
+    if found_encoder != wanted:
+        message = f"model.json carries encoder {found_encoder}, the training was ordered with {wanted}"
+        raise BadModel(message, code="other-model")
