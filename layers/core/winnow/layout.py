@@ -168,6 +168,18 @@ def model(model_id: str, name: str = "model.json") -> str:
     return f"{MODELS}{model_id}/{name}"
 
 
+IMPORTED_MODEL = "import-"
+
+
+def imported_model(dataset: str) -> str | None:
+    """The model whose import stands where a model that was trained here has its dataset version; None for a version.
+
+    >>> imported_model(IMPORTED_MODEL + "m1"), imported_model("d33a2cac2e35194fdff2")
+    ('m1', None)
+    """
+    return dataset.removeprefix(IMPORTED_MODEL) if dataset.startswith(IMPORTED_MODEL) else None
+
+
 def gate_report(model_id: str) -> str:
     return f"reports/{model_id}/gate.json"
 
