@@ -62,13 +62,20 @@ def _demo(commands: Commands) -> None:
         "handwritten digits of scikit-learn, or on your own labeled data, whose labels act as the annotators' truth.",
     )
     demo.add_argument(
-        "--data", type=Path, metavar="FILE_OR_FOLDER", help="JSONL(.gz), CSV, or a folder or archive of images"
+        "--data",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="JSONL, CSV (both also .gz) or Parquet, or a folder or archive of images",
     )
     demo.add_argument(
-        "--label", metavar="FIELD", help="field or labels.csv column with the class; 'folder' for sub-folders"
+        "--label", metavar="FIELD", help="field or labels.csv column with the class or number; 'folder' for sub-folders"
     )
     demo.add_argument("--text", metavar="FIELD", help="field with the text, where 'text' is not its name")
-    demo.add_argument("--kind", choices=("text", "image"), help="what a record is (default: from the files)")
+    demo.add_argument("--kind", choices=("text", "image", "table"), help="what a record is (default: from the files)")
+    demo.add_argument(
+        "--task", choices=("classification", "regression"), help="what a table's label is (default: from the labels)"
+    )
+    demo.add_argument("--positive", metavar="CLASS", help="a rare class: compare models by its average precision")
     demo.add_argument("--rounds", type=_count, help="labeling rounds (default: 7 for the digits, 5 with --data)")
     demo.add_argument("--batch", type=_count, help="records asked in a round (default: from the number of classes)")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: %(default)s)")
