@@ -13,8 +13,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TRAINING = (
     "train.py", "inference.py", "boosting.py", "build_backend.py", "columns.py", "committee.py", "encoded.py",
-    "examples.py", "fit.py", "heads.py", "image_model.py", "logistic.py", "ridge.py", "search.py", "source.py", "table_files.py", "table_model.py",
-    "text_model.py", "vendored.py",
+    "examples.py", "fit.py", "heads.py", "image_model.py", "logistic.py", "ridge.py", "search.py", "source.py",
+    "table_files.py", "table_model.py", "text_model.py", "vendored.py",
 )  # fmt: skip
 SERVING = ("build_backend.py", "inference.py", "table_files.py", "vendored.py")
 LOCK = "wheels.lock"
