@@ -23,6 +23,7 @@ from winnow.models.gate import GatePolicy, Scores, Verdict, decide, estimate, wi
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.steps import Outcome, labeled, pointers, vectors
+from winnow.steps.documents import document
 from winnow.steps.labeled import Dataset
 
 ROWS_A_PASS = 256
@@ -45,7 +46,7 @@ def evaluate_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
     if not ports.data.exists(key):
         report = _judge(model, version, ports)
         ports.data.put_new(key, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    report = json.loads(ports.data.get(key))
+    report = document(ports.data, key)
     return Outcome({"model": model, "dataset": version, "verdict": report["verdict"]}, _metrics(report))
 
 
@@ -92,7 +93,7 @@ def _import(model: str, version: str, ports: Ports) -> JsonDict | None:
     """Why a model that was imported becomes champion: a person said so, whatever the gate would say."""
     if layout.imported_model(version) is None:
         return None
-    told = json.loads(ports.data.get(layout.training_spec(model)))["imported"]
+    told = document(ports.data, layout.training_spec(model))["imported"]
     message = f"imported by {told['by']} at {told['at']}: {told['reason'] or 'no champion was trained yet'}"
     return {"code": "imported", "message": message, "weight": "supports", "value": None, "threshold": None}
 

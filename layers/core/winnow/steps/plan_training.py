@@ -15,6 +15,7 @@ from winnow.models.package import ANY_MASKER, UNMASKED
 from winnow.ports import Ports
 from winnow.privacy.masking import MASKER_VERSION
 from winnow.steps import Outcome, labeled, pointers, vectors
+from winnow.steps.documents import document
 from winnow.steps.labeled import Dataset
 
 ATTEMPTS = 3
@@ -88,7 +89,7 @@ def _plan_import(model: str, request: Mapping[str, Any], ports: Ports) -> Outcom
     spec = _spec(model, dataset=request.get("trained_on"), masker=masker, encoder=None, ports=ports)
     spec["imported"] = {name: request.get(name) for name in ("by", "at", "reason")}
     if ports.data.exists(key):
-        spec = json.loads(ports.data.get(key))
+        spec = document(ports.data, key)
     if "imported" not in spec:
         return _skip(version, f"a model {model} was trained here; import yours under another id", model=model)
     reason = _settled(model, ports)
@@ -181,7 +182,7 @@ def _settled(model: str, ports: Ports) -> str | None:
         return f"model {model} was refused by publish_model; see {layout.publish_report(model)}"
     if not ports.data.exists(layout.gate_report(model)):
         return None
-    verdict = json.loads(ports.data.get(layout.gate_report(model)))["verdict"]
+    verdict = document(ports.data, layout.gate_report(model))["verdict"]
     if verdict != "promote":
         return f"the gate said {verdict} about model {model}"
     deployment = ports.table.get("DEPLOYMENT", model)

@@ -21,6 +21,7 @@ from winnow.errors import ConfigError, NotFound
 from winnow.models.encoder import EncoderCard
 from winnow.ports import JsonDict, Model, ObjectStore, Ports
 from winnow.steps.batches import read_plan
+from winnow.steps.documents import document
 
 ROWS_KEPT_AT_ONCE = 500
 """Records encoded between two writes: what a function that ran out of time leaves, the next one need not do again."""
@@ -130,7 +131,7 @@ def _collected(encoder: str, batch: str, ports: Ports) -> Known:
 
 
 def _batches(dataset: str, ports: Ports) -> list[str]:
-    return [str(batch) for batch in json.loads(ports.data.get(layout.dataset(dataset))).get("batches", ())]
+    return [str(batch) for batch in document(ports.data, layout.dataset(dataset)).get("batches", ())]
 
 
 def _read(key: str, data: ObjectStore) -> Known | None:
