@@ -22,6 +22,7 @@ from moto.awslambda.models import LambdaFunction
 
 from tests.cloud.stack import Stack
 from tests.shipped.built import ROOT
+from tests.shipped.runtime import Worker
 from winnow import layout
 from winnow.onnx.runtime import OnnxModel
 from winnow.records import Record
@@ -29,7 +30,6 @@ from winnow.steps.candidates import Candidates
 from winnow_local.cloud import LocalCloud
 from winnow_local.gateway import door
 from winnow_local.invoke import environment_of
-from winnow_local.workers import Worker
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -98,7 +98,7 @@ def bare(cloud: LocalCloud, *, build: Path, python: Path) -> Iterator[None]:
         def run(function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
             name = function.function_name
             worker = idle[name].pop() if idle[name] else new(function)
-            answer = worker.call(body)
+            answer = worker.call(body, seconds=int(function.timeout))
             if worker.alive:
                 idle[name].append(worker)
             return answer
@@ -106,7 +106,7 @@ def bare(cloud: LocalCloud, *, build: Path, python: Path) -> Iterator[None]:
         def new(function: LambdaFunction) -> Worker:
             code, layers = shipped(build)[function.function_name.removeprefix(f"{cloud.stack}-")]
             given = {**environment_of(function), **environment(layers, code), "AWS_ENDPOINT_URL": url}
-            worker = Worker(function, code, given, python=str(python))
+            worker = Worker(python, code=code, handler=str(function.handler), environment=given)
             opened.callback(worker.close)
             return worker
 
