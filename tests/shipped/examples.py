@@ -12,18 +12,20 @@ from PIL import Image
 Example = tuple[dict[str, Any], str | float]
 
 
+WORDS = {
+    "card": ("chip", "contactless", "pin"),
+    "loan": ("mortgage", "repay", "credit"),
+    "wire": ("iban", "send", "abroad"),
+}
+
+
 def texts(count: int, *, seed: int = 0) -> list[Example]:
     """Requests to a bank about a card, a loan or a transfer."""
-    words = {
-        "card": ("chip", "contactless", "pin"),
-        "loan": ("mortgage", "repay", "credit"),
-        "wire": ("iban", "send", "abroad"),
-    }
     filler = ("please", "help", "me", "with", "the", "my", "today", "now", "why", "später")
     rng, found = np.random.default_rng(seed), list[Example]()
     for number in range(count):
-        label = list(words)[number % 3]
-        chosen = [*rng.choice(words[label], 2), *rng.choice(filler, 5), f"case{number}"]
+        label = list(WORDS)[number % 3]
+        chosen = [*rng.choice(WORDS[label], 2), *rng.choice(filler, 5), f"case{number}"]
         found.append(({"text": " ".join(rng.permutation(chosen))}, label))
     return found
 

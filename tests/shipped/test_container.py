@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import encoders
 from tests.shipped import container, examples
 from tests.shipped.examples import Example
 from winnow.aws.packages import unpack
 from winnow.onnx.check import check_package
+from winnow.onnx.encoder_folder import read_encoder
 from winnow.onnx.runtime import OnnxModel
 from winnow.privacy.masking import MASKER_VERSION
 from winnow_local.training import archive
@@ -38,6 +40,7 @@ class Case:
     train: Sequence[Example]
     asked: Sequence[Example]
     task: str = "classification"
+    encoded: bool = False
 
     @property
     def classes(self) -> list[str]:
@@ -46,6 +49,7 @@ class Case:
 
 CASES = {
     "texts": Case("text", examples.texts(60), examples.texts(6, seed=1)),
+    "texts with an encoder": Case("text", examples.texts(60), examples.texts(6, seed=1), encoded=True),
     "images": Case("image", examples.pictures(40), examples.pictures(4, first=40)),
     "rows with classes": Case("table", examples.homes(60), examples.homes(6, seed=1)),
     "rows with numbers": Case(
@@ -134,7 +138,25 @@ def trained(case: Case, root: Path, programs: Path, requests: Mapping[str, Any])
     )
     (channels / "spec/spec.json").write_text(json.dumps(spec))
     shutil.copy(requests["source"], channels / "code")
-    return container.train(programs, root, requests["training"])
+    order = requests["training"]
+    if case.encoded:
+        order = {
+            **order,
+            "InputDataConfig": [*order["InputDataConfig"], {**order["InputDataConfig"][0], "ChannelName": "encoder"}],
+        }
+        spec["encoder"] = encoder(channels / "encoder", root / "encoder")
+        (channels / "spec/spec.json").write_text(json.dumps(spec))
+    return container.train(programs, root, order)
+
+
+def encoder(channel: Path, source: Path) -> str:
+    """Fill a channel with an encoder that knows the words of `examples.texts`; gives its digest."""
+    words = [word for group in examples.WORDS.values() for word in group]
+    table = np.random.default_rng(0).normal(size=(len(words) + 2, 8))
+    encoders.folder(source, {"model.onnx": encoders.text_graph(table), "tokenizer.json": encoders.tokenizer(words)})
+    card, files = read_encoder(source)
+    encoders.folder(channel, {**files, "encoder.json": {"format": 1, **card.to_json()}})
+    return card.digest
 
 
 def flat(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +169,7 @@ def flat(payload: Mapping[str, Any]) -> dict[str, Any]:
 def test_the_toolkit_trains_what_plan_training_orders_and_gunicorn_serves_it(served: Served) -> None:
     assert "Reporting training SUCCESS" in served.log
     assert served.endpoint.ping() == 200
+    assert (served.model.card.encoder is not None) == served.case.encoded
     assert (served.model.card.task, served.model.card.kind) == (served.case.task, served.case.kind)
     said = served.expected(served.payloads)
     if served.case.task == "classification":
