@@ -43,6 +43,7 @@ from winnow.steps.report_health import report_health
 from winnow.steps.score_records import ScoreRequest, score_records
 from winnow.steps.select_batch import SelectRequest, select_batch
 from winnow.steps.settle_deployment import settle_deployment
+from winnow_cli.export import export
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
@@ -254,6 +255,19 @@ def test_the_newest_store_has_the_formats_that_this_code_writes(driven: Driven) 
     assert now == {name: newest[name] for name in now}, (
         "a format has a new version: keep a store, scripts/keep_store.py"
     )
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_old_store_is_exported(release: str, tmp_path: Path) -> None:
+    here = kept(release)
+    counts = here.old_json(layout.dataset(here.old_json(layout.HEAD)["version"]))["counts"]
+    records = sum(len(gzip.decompress(here.old[key]).splitlines()) for key in here.under(layout.RECORDS))
+
+    told = export("datasets", here.ports, tmp_path / "datasets", form="jsonl")
+    pool = export("pool", here.ports, tmp_path / "pool.jsonl", form="jsonl")
+
+    assert told["rows"] == {role: count for role, count in counts.items() if count}
+    assert pool["rows"] == {"pool": records}
 
 
 @pytest.mark.parametrize("key", [layout.HEAD, layout.CHAMPION])
