@@ -9,6 +9,8 @@ import pytest
 from tests.shipped import bare
 from tests.shipped.built import built
 
+collect_ignore = ["container_app.py"]  # it runs in the container's environment
+
 
 @pytest.fixture(scope="session")
 def build() -> Path:
