@@ -20,7 +20,9 @@ from winnow.steps.delimited import Dialect, sheet
 from winnow.steps.streams import Content, characters, encoding
 from winnow.tables import RESERVED, Cell, Sheet, cell, column_names, text_cell
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".json")
+SUFFIXES = (
+    ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json",
+)  # fmt: skip
 
 LONGEST_RECORD = 10_000_000
 """Characters of a CSV record."""
@@ -49,23 +51,30 @@ def read_table(path: Path, *, say: Callable[[str], None]) -> Table:
     A JSON line `{"row": {...}, "label": ...}`, as datasets have them, gives the row's columns and its label.
     `ValueError` names the file and the remedy.
     """
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        return _read_parquet(path)
-    if not name.endswith(SUFFIXES):
-        raise ValueError(f"{path} is no table that is known by its name; give {', '.join(SUFFIXES)}")
-    content = Content(path.read_bytes(), limit=_EXPANDED)
+    if path.name.lower().endswith(".parquet") and importlib.util.find_spec("arro3") is None:
+        return _with_pyarrow(path)
+    return parse_table(path.name, path.read_bytes(), say=say)
+
+
+def parse_table(name: str, data: bytes, *, say: Callable[[str], None]) -> Table:
+    """The table that a file of this name holds, as `read_table` gives it."""
+    lowered = name.lower()
+    if lowered.endswith(".parquet"):
+        return _with_arro3(name, data)
+    if not lowered.endswith(SUFFIXES):
+        raise ValueError(f"{name} is no table that is known by its name; give {', '.join(SUFFIXES)}")
+    content = Content(data, limit=_EXPANDED)
     try:
-        if ".json" in name:
+        if ".json" in lowered or ".ndjson" in lowered:
             codec, _ = encoding(content)
             text = characters(content, codec).read()
             table = Table(list(_json_rows(text)), cell)
         else:
-            table = read_delimited(content, say=lambda fact: say(f"{path.name}: {fact}"))
+            table = read_delimited(content, say=lambda fact: say(f"{name}: {fact}"))
     except (BadInput, ValueError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
     if content.damage is not None:
-        raise ValueError(f"{path.name}: {content.damage}")
+        raise ValueError(f"{name}: {content.damage}")
     return table
 
 
@@ -115,28 +124,24 @@ def flat(body: Mapping[str, Any]) -> Row:
     return {name.strip(): value for name, value in body.items()}
 
 
-def _read_parquet(path: Path) -> Table:
-    if importlib.util.find_spec("arro3") is not None:
-        return _with_arro3(path)
-    if importlib.util.find_spec("pyarrow") is not None:
-        return Table(_with_pyarrow(path), cell)
-    raise ValueError(f"{path.name}: reading Parquet needs arro3-io or pyarrow: pip install arro3-io, or give a CSV")
-
-
-def _with_arro3(path: Path) -> Table:
+def _with_arro3(name: str, data: bytes) -> Table:
     """By the child that reads Parquet at ingest, with more room: a person means well by the own machine."""
     reader = ParquetFiles(seconds=_PARQUET_SECONDS, megabytes=_PARQUET_MEGABYTES)
     try:
-        found = reader.sheet(path.read_bytes(), key=path.name, wanted=None, most=_MOST_COLUMNS, limit=_EXPANDED)
+        found = reader.sheet(data, key=name, wanted=None, most=_MOST_COLUMNS, limit=_EXPANDED)
     except BadInput as error:
-        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
+        raise ValueError(f"{name} cannot be read as Parquet: {error}") from error
     rows, problems = _told_apart(found, range(len(found.header)), found.header)
     return Table(rows, cell, tuple(problems))
 
 
-def _with_pyarrow(path: Path) -> list[Row]:
+def _with_pyarrow(path: Path) -> Table:
     """As SageMaker's container has it."""
-    from pyarrow import ArrowException, parquet
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        message = f"{path.name}: reading Parquet needs arro3-io or pyarrow: pip install arro3-io, or give a CSV"
+        raise ValueError(message) from error
 
     try:
         table = parquet.ParquetFile(path).read()
@@ -147,7 +152,7 @@ def _with_pyarrow(path: Path) -> list[Row]:
         for name, column in zip(table.column_names, table.columns, strict=True)
         if not _INDEX.fullmatch(name)
     }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return Table([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)], cell)
 
 
 def _told_apart(found: Sheet, places: Iterable[int], names: Sequence[str]) -> tuple[list[Row], list[str]]:

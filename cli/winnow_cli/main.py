@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _config(commands)
     _put(commands)
     _import(commands)
+    _export(commands)
     return parser
 
 
@@ -63,13 +64,20 @@ def _demo(commands: Commands) -> None:
         "handwritten digits of scikit-learn, or on your own labeled data, whose labels act as the annotators' truth.",
     )
     demo.add_argument(
-        "--data", type=Path, metavar="FILE_OR_FOLDER", help="JSONL(.gz), CSV, or a folder or archive of images"
+        "--data",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="JSONL, CSV (both also .gz) or Parquet, or a folder or archive of images",
     )
     demo.add_argument(
-        "--label", metavar="FIELD", help="field or labels.csv column with the class; 'folder' for sub-folders"
+        "--label", metavar="FIELD", help="field or labels.csv column with the class or number; 'folder' for sub-folders"
     )
     demo.add_argument("--text", metavar="FIELD", help="field with the text, where 'text' is not its name")
-    demo.add_argument("--kind", choices=("text", "image"), help="what a record is (default: from the files)")
+    demo.add_argument("--kind", choices=("text", "image", "table"), help="what a record is (default: from the files)")
+    demo.add_argument(
+        "--task", choices=("classification", "regression"), help="what a table's label is (default: from the labels)"
+    )
+    demo.add_argument("--positive", metavar="CLASS", help="a rare class: compare models by its average precision")
     demo.add_argument(
         "--encoder", type=Path, metavar="DIR", help="of texts or images: a folder with model.onnx (and tokenizer.json)"
     )
@@ -205,6 +213,57 @@ def _run_put(given: argparse.Namespace) -> int:
 def _import(commands: Commands) -> None:
     importing = commands.add_parser("import", help="bring into the stack what was made elsewhere")
     actions = importing.add_subparsers(title="actions", metavar="WHAT", required=True)
+    _import_labels(actions)
+    _import_model(actions)
+    _import_encoder(actions)
+
+
+def _import_labels(actions: Commands) -> None:
+    labels = actions.add_parser(
+        "labels",
+        help="records with labels that exist already: the first champion is trained on them",
+        description="Reads JSON Lines, CSV (each also gzipped), Parquet, Label Studio's JSON export, or a folder of "
+        "images with labels.csv (columns file,label) or a sub-folder a class; says what it found and drops it into the pool.",
+    )
+    labels.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files or folders")
+    labels.add_argument("--label", metavar="FIELD", help="field or column with the label (default: label)")
+    labels.add_argument(
+        "--text", metavar="FIELD", help="field or column with the text or image, where it has another name"
+    )
+    labels.add_argument("--dry-run", action="store_true", help="say what is found and upload nothing")
+    _provenance(labels)
+    labels.set_defaults(run=_run_import_labels)
+
+
+def _run_import_labels(given: argparse.Namespace) -> int:
+    from winnow_cli.importing_labels import run
+
+    return run(given)
+
+
+def _import_model(actions: Commands) -> None:
+    model = actions.add_parser(
+        "model",
+        help="a model made elsewhere, as champion",
+        description="Checks a folder with model.json and model.onnx (docs/bring-your-own-model.md) and makes it champion: it "
+        "is published, rolled out as every champion is, and the pool is scored by it.",
+    )
+    model.add_argument("folder", type=Path, metavar="DIR", help="the package")
+    model.add_argument(
+        "--replace", metavar="REASON", help="replace a champion that was trained or imported, and say why"
+    )
+    model.add_argument("--dry-run", action="store_true", help="check it and change nothing")
+    _provenance(model)
+    model.set_defaults(run=_run_import_model)
+
+
+def _run_import_model(given: argparse.Namespace) -> int:
+    from winnow_cli.importing_model import run
+
+    return run(given)
+
+
+def _import_encoder(actions: Commands) -> None:
     encoder = actions.add_parser(
         "encoder",
         help="a network that makes vectors of texts or images, for models to be trained on",
@@ -219,6 +278,40 @@ def _import(commands: Commands) -> None:
 
 def _run_import_encoder(given: argparse.Namespace) -> int:
     from winnow_cli.importing_encoder import run
+
+    return run(given)
+
+
+def _provenance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--by", metavar="NAME", help="who imports it (default: your user name)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    _stack(parser)
+
+
+def _export(commands: Commands) -> None:
+    export = commands.add_parser(
+        "export",
+        help="take records, labels or datasets out",
+        description="Writes what the stack holds, always in its masked form: the pool with the champion's view of it, the "
+        "labels with where they come from, or a dataset version by its parts. winnow import labels reads all of it.",
+    )
+    export.add_argument("what", choices=("pool", "labels", "datasets"), help="what is wanted")
+    export.add_argument("out", type=Path, metavar="OUT", help="file to write; a folder for datasets and for hf")
+    export.add_argument(
+        "--format", choices=("jsonl", "csv", "parquet", "hf", "label-studio"), default="jsonl",
+        help="jsonl, csv, parquet, hf (a folder for datasets.load_dataset), label-studio (default: %(default)s)",
+    )  # fmt: skip
+    export.add_argument("--dataset", metavar="VERSION", help="datasets: which version (default: the newest)")
+    export.add_argument(
+        "--excel-safe", action="store_true", help="csv: a quote before cells that a spreadsheet would calculate"
+    )
+    export.add_argument("--json", action="store_true", help="print one JSON document")
+    _stack(export)
+    export.set_defaults(run=_run_export)
+
+
+def _run_export(given: argparse.Namespace) -> int:
+    from winnow_cli.export import run
 
     return run(given)
 

@@ -1,6 +1,7 @@
 """Simulated annotators: who answers which task, when, and how wrongly. The truth is theirs alone: a crowd is given it.
 
 An annotator is a confusion matrix (rows = true class, columns = answered class) and a pace; a spammer is a matrix too.
+Where answers are no classes, a kind of Annotator with an `answer` of its own gives them.
 Answers come from a digest of crowd seed, worker and task, so they do not depend on the order of anything.
 """
 
@@ -36,6 +37,10 @@ class Annotator:
         rows = tuple(tuple(accuracy if i == j else slip for j in range(classes)) for i in range(classes))
         return cls(worker_id, rows, **traits)
 
+    def answer(self, truth: str, classes: Sequence[str], rng: np.random.Generator) -> str:
+        """What the worker says where `truth` would be right."""
+        return classes[rng.choice(len(classes), p=self.confusion[classes.index(truth)])]
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -50,7 +55,7 @@ class Answer:
 class Crowd:
     """The people of one work team, who may be exchanged: from the next job on the new `people` answer, in a drill spammers.
 
-    `truth` gets what the worker sees (the task input) and gives the true class.
+    `truth` gets what the worker sees (the task input) and gives the right answer.
     """
 
     def __init__(self, people: Sequence[Annotator], truth: Truth, *, classes: Sequence[str], seed: int = 0) -> None:
@@ -63,14 +68,14 @@ class Crowd:
         An answer that takes longer than `time_limit` seconds is lost, as a task is when its time runs out.
         """
         content = json.dumps(task, sort_keys=True)
-        true_class, answers = self.classes.index(self._truth(task)), list[Answer]()
+        truth, answers = self._truth(task), list[Answer]()
         with self._lock:
             free = {person.worker_id: max(start, self._free_at.get(person.worker_id, start)) for person in self.people}
             for person in sorted(self.people, key=lambda one: (free[one.worker_id], _digest(one.worker_id, content))):
                 rng = np.random.default_rng(int(_digest(str(self._seed), person.worker_id, content)[:16], 16))
                 if len(answers) == workers or rng.random() >= person.availability:
                     continue
-                label = self.classes[rng.choice(len(self.classes), p=person.confusion[true_class])]
+                label = person.answer(truth, self.classes, rng)
                 seconds = float(person.seconds_per_item * np.exp(person.spread * rng.standard_normal()))
                 begun = free[person.worker_id]
                 self._free_at[person.worker_id] = begun + min(seconds, time_limit)

@@ -28,12 +28,13 @@ _HUMAN = """WorkteamArn UiConfig PreHumanTaskLambdaArn AnnotationConsolidationCo
 
 @dataclass
 class Job:
-    """A labeling job: what Describe shows, where its files go, an answer's key, the objects of its manifest, by their place
-    there what the settled ones were consolidated to (nothing when they failed), and its first trouble."""
+    """A labeling job: what Describe shows, where its files go, an answer's key and whether a class is chosen (or typed), the
+    objects of its manifest, by their place there what the settled ones became (nothing: failed), and its first trouble."""
 
     shown: Request
     folder: str
     answer_name: str
+    chosen: bool
     objects: list[Request]
     contents: dict[int, Request] = field(default_factory=dict)
     error: str = ""
@@ -64,9 +65,10 @@ class Labeling(Service):
         lines = self.get(p["InputConfig"]["DataSource"]["S3DataSource"]["ManifestS3Uri"]).splitlines()
         refuse(not lines, "the manifest is empty")
         template = self.get(human["UiConfig"]["UiTemplateS3Uri"]).decode()
-        name = re.search(r"""<crowd-\S*classifier\b[^>]*?\bname=["']([^"']+)""", template)
-        refuse(name is None, "the UI template has no crowd classifier with a name")
-        job = Job(self.keep("LabelingJob", p), folder, name[1], [json.loads(line) for line in lines])
+        field = re.search(r"""<crowd-(\S*classifier|input)\b[^>]*?\bname=["']([^"']+)""", template)
+        refuse(field is None, "the UI template has no crowd-classifier or crowd-input with a name")
+        objects = [json.loads(line) for line in lines]
+        job = Job(self.keep("LabelingJob", p), folder, field[2], field[1] != "input", objects)
         self._show(job, "InProgress")
         self.clock.start(self._run(job), name="labeling")
         return job.shown
@@ -99,7 +101,7 @@ class Labeling(Service):
         for place, answers in ((place, answers) for place, answers in batch.items() if answers):
             filed, annotations, line = list[Request](), list[Request](), job.objects[place]
             for answer in answers:
-                content = {job.answer_name: {"label": answer.label}}
+                content = {job.answer_name: {"label": answer.label} if job.chosen else answer.label}
                 worker = {"workerId": f"private.{self.cloud.region}.{answer.worker_id}"}
                 times = {"acceptanceTime": _iso(answer.accepted_at), "submissionTime": _iso(answer.submitted_at)}
                 spent = round(answer.submitted_at - answer.accepted_at, 3)

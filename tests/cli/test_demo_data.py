@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import parquets
 from winnow_cli.demo import data
 from winnow_cli.errors import UsageError
 
@@ -136,7 +137,12 @@ def test_numbers_sort_by_value(tmp_path: Path) -> None:
     [
         ([{"text": "a", "y": "1"}], {"label": "z"}, "no field 'z' (--label); it has text, y"),
         ([{"text": "a", "y": "1"}], {"label": "y"}, "only the class '1'"),
-        ([{"q": "a", "w": "b", "y": "1"}], {"label": "y"}, "which of q, w is it? Say --text FIELD"),
+        ([{"q": "a", "w": "b", "y": "1"}], {"label": "y", "kind": "text"}, "which of q, w is it? Say --text FIELD"),
+        ([{"q": "is it one", "w": "or the other", "y": "1"}], {"label": "y"}, "q, w hold texts; say --text FIELD"),
+        ([{"text": "a", "y": "1"}, {"text": "b", "y": "2"}], {"label": "y", "positive": "3"}, "it has 1, 2"),
+        ([{"text": "a", "y": 1.5}, {"text": "b", "y": 2}], {"label": "y", "task": "regression"}, "needs a table"),
+        ([{"a": 1, "y": 1.5}, {"a": 2, "y": 2}], {"label": "y", "task": "regression", "positive": "2"}, "are numbers"),
+        ([{"a": 1, "y": "x"}, {"a": 2, "y": "y"}], {"label": "y", "task": "regression"}, "0 rows have a number"),
         ([{"q": "a", "y": "1"}], {"label": "y", "text": "t"}, "no field 't' (--text)"),
         ([{"text": str(n), "y": str(n)} for n in range(1001)], {"label": "y"}, "at most 1000 classes"),
         ([{"text": "a", "y": "1"}], {"label": "y", "kind": "image"}, "no PNG or JPEG file"),
@@ -158,7 +164,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"text":"a","y":"1"}\n{"text":\n')
 
-    with pytest.raises(UsageError, match=r"line 2 of r\.jsonl is not JSON"):
+    with pytest.raises(UsageError, match=r"r\.jsonl: line 2 is not JSON"):
         data.load(path, label="y")
 
 
@@ -178,3 +184,52 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="not a readable archive"):
         data.load(path, label="folder")
+
+
+TABLE = "age;stadt;preis;fehlt\n39;Ulm;1,5;-\n007;Bonn;2;x\n;Ulm;3,25;\n"
+
+
+def test_a_table_is_told_from_texts_and_keeps_its_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_bytes(TABLE.encode("utf-16"))
+
+    loaded = data.load(tmp_path / "t.csv", label="stadt")
+
+    assert (loaded.kind, loaded.task, loaded.classes) == ("table", "classification", ("Bonn", "Ulm"))
+    assert loaded.samples[0].payload == (("age", 39.0), ("preis", 1.5), ("fehlt", None))
+    assert loaded.truth.lookup()[(("age", "007"), ("preis", 2.0), ("fehlt", "x"))] == "Bonn"
+    assert "read as a table of 3 columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ([n / 8 for n in range(30)], "regression"),
+        ([float(n) for n in range(60)], "regression"),
+        ([float(n % 7) for n in range(60)], "classification"),
+        ([*range(60), "many"], "classification"),
+    ],
+)
+def test_labels_that_are_many_numbers_are_a_quantity(tmp_path: Path, values: list[object], task: str) -> None:
+    rows: list[dict[str, object]] = [{"width": number, "y": value} for number, value in enumerate(values)]
+    path = jsonl(tmp_path / "t.jsonl", rows)
+
+    loaded = data.load(path, label="y")
+
+    assert loaded.task == task
+    assert len(loaded.samples) == len(values)
+    if task == "regression":
+        assert loaded.classes == ()
+        assert loaded.truth.pairs[1] == ((("width", 1.0),), repr(float(values[1])))  # type: ignore[arg-type]
+
+
+def test_parquet_and_csv_of_one_table_are_the_same_data(tmp_path: Path) -> None:
+    columns = {"age": [39.0, 41.0, None], "city": ["Ulm", "Bonn", "Ulm"], "y": [True, False, True]}
+    (tmp_path / "t.parquet").write_bytes(parquets.file(columns))
+    (tmp_path / "t.csv").write_text("age,city,y\n39,Ulm,True\n41,Bonn,False\nNA,Ulm,TRUE\n")
+
+    one, other = (data.load(tmp_path / name, label="y", positive="false") for name in ("t.parquet", "t.csv"))
+
+    assert [sample.payload for sample in one.samples] == [sample.payload for sample in other.samples]
+    assert one.truth == other.truth
+    assert one.classes == ("false", "true")
+    assert (one.rare, one.positive, one.positive_share) == (("false",), "false", 1 / 3)

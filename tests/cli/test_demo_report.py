@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from winnow_cli.demo.report import report
-from winnow_cli.demo.story import Story
+from winnow_cli.demo.story import R2, Estimate, Story
 from winnow_cli.demo.table import table
 
 VOID = {"meta", "img", "br", "circle", "line", "rect", "polyline"}
@@ -38,7 +38,8 @@ class Balanced(HTMLParser):
 def test_json_is_the_agreed_document(story_of: Callable[..., Story]) -> None:
     document = json.loads(json.dumps(story_of().to_json()))
 
-    assert set(document) == {"rounds", "totals", "invariants"}
+    assert set(document) == {"metric", "rounds", "totals", "invariants"}
+    assert document["metric"] == "accuracy"
     assert set(document["rounds"][0]) == {
         "round", "labels", "spend_usd", "metric", "active", "control", "champion", "verdict",
     }  # fmt: skip
@@ -107,3 +108,14 @@ def test_a_story_without_measurements_still_makes_a_page(story_of: Callable[...,
 
     assert "Nothing was measured." in report(story)
     assert "0 labels for $0.00" in table(story)
+
+
+def test_what_is_no_share_is_not_told_in_percent(story_of: Callable[..., Story]) -> None:
+    story = replace(story_of(kind="table"), measure=R2, champion=Estimate(0.8125, 0.7, 0.9), before=None, after=None)
+
+    assert table(story).splitlines()[0].split()[4:7] == ["R\u00b2", "active", "arm"]
+    assert "0.620 [0.560, 0.670]" in table(story)
+    page = report(story)
+    assert "<b>0.812</b><span>champion&#x27;s R\u00b2; 0.620 after round 1</span>" in page
+    assert "R\u00b2 on the evaluation set" in page
+    assert "80 labels, $19.20: +0.160, $1.20 a hundredth" in page

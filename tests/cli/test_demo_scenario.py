@@ -14,7 +14,6 @@ from PIL import Image
 from winnow.loop import parse, to_yaml
 from winnow_cli.demo import data, people, scenario
 from winnow_cli.demo.loopfile import batch_size, loop_file
-from winnow_local.annotators import Annotator
 
 
 def texts(path: Path, labels: list[str]) -> data.DemoData:
@@ -102,10 +101,36 @@ def test_annotators_of_two_classes_err_too() -> None:
 
 
 def test_spammers_agree_on_the_first_class() -> None:
-    spammers = people.spammers(3)
+    rng = np.random.default_rng(0)
 
-    assert {row for person in spammers for row in person.confusion} == {(1.0, 0.0, 0.0)}
-    assert all(isinstance(person, Annotator) for person in spammers)
+    assert {person.answer("b", ("a", "b"), rng) for person in people.spammers(("a", "b"))} == {"a"}
+    assert {person.answer("7", (), rng) for person in people.spammers(())} == {"0"}
+
+
+def test_people_who_give_numbers_are_off_by_a_share_of_them() -> None:
+    crowd = people.annotators(0, rng=np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+
+    errors = [np.std([float(person.answer("200", (), rng)) / 200 - 1 for _ in range(2000)]) for person in crowd]
+
+    assert errors == pytest.approx(list(np.linspace(0.10, 0.02, 9)), rel=0.1)
+
+
+def test_the_truth_of_a_row_is_found_by_its_cells_as_they_are_shown() -> None:
+    oracle = people.TruthOracle([((("age", "39"), ("city", "\N{EM DASH}")), "yes")])
+    row = [{"name": "city", "value": "\N{EM DASH}"}, {"name": "age", "value": "39"}]
+
+    assert oracle({"title": "39", "row": row}) == "yes"
+    with pytest.raises(LookupError, match="no truth"):
+        oracle({"row": row[:1]})
+
+
+def test_a_mangled_row_has_its_cells_under_other_columns() -> None:
+    body = json.dumps({"instances": [{"row": {"a": 1.0, "b": None, "c": "x"}}]}).encode()
+
+    mangled = json.loads(scenario.mangled_request(body, "application/json"))
+
+    assert mangled == {"instances": [{"row": {"a": None, "b": "x", "c": 1.0}}]}
 
 
 def test_the_truth_of_a_text_survives_case_and_white_space() -> None:

@@ -49,3 +49,31 @@ def test_only_people_can_read_the_truth(tmp_path: Path) -> None:
     assert story.rounds[0].metric.value is not None
     assert {"drop", "batch", "labels", "gate"} <= {happening.kind for happening in log}
     assert "The records that were asked" in report(story)
+
+
+@pytest.mark.timeout(600)
+def test_numbers_are_asked_typed_and_learned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sizes, cities = rng.uniform(20, 200, 160).round(1), rng.choice(["Ulm", "Bonn"], 160)
+    rows = [
+        f"{size};{city};{10 * size + (500 if city == 'Ulm' else 0):.2f}"
+        for size, city in zip(sizes, cities, strict=True)
+    ]
+    path = tmp_path / "flats.csv"
+    path.write_text("\n".join(["size;city;price", *rows]).replace(".", ","), encoding="utf-16")
+
+    story, _ = told(data.load(path, label="price"))
+
+    assert story.broken() == []
+    assert story.measure.name == "r2"
+    assert [one.labels for one in story.rounds] == [40]
+    assert story.rounds[0].metric.value is not None
+    assert story.rounds[0].metric.value > 0.5
+    asked = [(str(one.payload), float(one.label)) for one in story.asked if one.label is not None]
+    truth = {
+        f"size {size:g}, city {city}": 10 * size + (500 if city == "Ulm" else 0)
+        for size, city in zip(sizes, cities, strict=True)
+    }
+    assert len(asked) == 40
+    assert all(abs(label / truth[seen] - 1) < 0.35 for seen, label in asked)
+    assert "size 1" in report(story)

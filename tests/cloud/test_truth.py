@@ -18,9 +18,9 @@ TRUE = [text_truth({"text": text}) for text in TEXTS]
 
 
 def dropped(labels: list[str]) -> bytes:
-    """The pool object with a truth column in every place where a user might have one."""
+    """The pool object with a truth column in every place where a user might have one; `label` is a seed label, not truth."""
     rows = [
-        {"text": text, "label": label, "class": label, "target": CLASSES.index(label), "answer": {"label": label}}
+        {"text": text, "truth": label, "class": label, "target": CLASSES.index(label), "answer": {"label": label}}
         for text, label in zip(TEXTS, labels, strict=True)
     ]
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
@@ -61,7 +61,7 @@ def test_scrambling_the_truth_everywhere_but_with_the_annotators_changes_no_choi
 def test_no_artifact_before_the_answers_holds_the_truth() -> None:
     with deployed() as stack:
         stack.employ()
-        marked = [{"text": text, "label": "truth-of-this-row"} for text in TEXTS]
+        marked = [{"text": text, "truth": "truth-of-this-row"} for text in TEXTS]
         stack.drop("reviews.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in marked))
         assert stack.cloud.run(condition=lambda: bool(stack.table("BATCH")), limit_days=1)
 

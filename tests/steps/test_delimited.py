@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from winnow.errors import BadInput
@@ -40,6 +40,7 @@ ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"]
 
 
 @settings(deadline=None, max_examples=150)
+@example([("", "\\1", "'\"'")], {"delimiter": ",", "lineterminator": "\n", "quoting": csv.QUOTE_ALL}, "utf-8")
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=8), DIALECTS, ENCODINGS)
 def test_what_a_writer_quotes_is_read_back(
     rows: list[tuple[str, ...]], dialect: dict[str, object], encoding: str

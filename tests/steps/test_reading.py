@@ -68,7 +68,7 @@ def test_utf_16_without_a_mark_is_no_text() -> None:
     ("key", "body"),
     [
         ("a.csv", b"text,id\nhello,7\nbye,8\n"),
-        ("a.csv.gz", gzip.compress(b"text,id\nhello,7\nbye,8\n")),
+        ("a.csv.gz", gzip.compress(b"text,id\nhello,7\nbye,8\n", mtime=0)),
         ("a.jsonl", b'{"text": "hello", "id": 7}\n{"text": "bye", "id": "8"}\n'),
         ("a", parquets.file({"id": [7, 8], "text": ["hello", "bye"], "other": parquets.listed()})),
     ],

@@ -25,13 +25,13 @@ WITHOUT_RESOURCES = {
 """Actions that IAM can only allow on everything."""
 
 WRITES = {
-    "ingest_object": {"contents", "records", "occurrences", "quarantine"},
+    "ingest_object": {"contents", "records", "occurrences", "quarantine", "imports"},
     "score_records": {"scores", "embeddings/e1/records"},
     "index_candidates": {"candidates"},
     "select_batch": {"batches", "templates"},
     "prepare_task": set(),
     "consolidate_annotations": set(),
-    "collect_labels": {"batches", "labels", "datasets", "templates"},
+    "collect_labels": {"batches", "labels", "datasets", "templates", "quarantine"},
     "plan_training": {"training", "code", "embeddings/e1/batches"},
     "publish_model": {"models", "reports"},
     "evaluate_challenger": {"reports"},
@@ -45,9 +45,10 @@ WRITES = {
 """The families of artifacts each hop writes, beside the two pointers."""
 
 PREFIXES = (
-    "batches", "candidates", "capture", "code", "config", "contents", "datasets", "embeddings/e1/batches",
-    "embeddings/e1/records", "encoders", "feedback", "jobs", "labels", "models",
-    "occurrences", "production", "quarantine", "records", "reports", "scores", "templates", "training", "training-output",
+    "batches", "candidates", "capture", "code", "config", "contents", "datasets",
+    "embeddings/e1/batches", "embeddings/e1/records", "encoders", "feedback", "imports", "jobs",
+    "labels", "models", "occurrences", "production", "quarantine", "records", "reports", "scores", "templates",
+    "training", "training-output",
 )  # fmt: skip
 
 OWNERS = {
@@ -64,6 +65,7 @@ OWNERS = {
     "DEPLOYMENT": {"deploy_challenger", "settle_deployment"},
     "SUSPECT": {"reconcile"},
     "EXPIRY": {"reconcile"},
+    "IMPORT": {"collect_labels"},
     "LEASE": {"select_batch", "deploy_challenger", "settle_deployment"},
 }
 """Partitions of the table → the hops that own items there (docstring of winnow.layout)."""

@@ -121,6 +121,7 @@ def test_rules_catch_what_wakes_the_hops() -> None:
     assert caught("IngestRule") == (pool,)
     assert caught("ProductionRule") == (data, {"prefix": "production/"})
     assert caught("ScoreRule") == (data, {"prefix": "records/"})
+    assert caught("ImportRule") == (data, {"prefix": "imports/"})
     assert caught("CaptureRule") == (data, {"prefix": "capture/"})
     assert rules["CollectRule"]["EventPattern"] == {
         "source": ["aws.sagemaker"],

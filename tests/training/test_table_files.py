@@ -34,7 +34,7 @@ def read(data: bytes) -> tuple[Table, list[str]]:
         COMMAS.encode("utf-16"),
         COMMAS.encode("cp1252"),
         COMMAS.replace("\n", "\r\n").encode(),
-        gzip.compress(COMMAS.encode()),
+        gzip.compress(COMMAS.encode(), mtime=0),
         'city, price, note\nKöln, 1.5, "a, ""b"""\nUlm, 2,\n'.encode(),
         'city;price;note\nKöln;1,5;a, "b"\nUlm;2;\n'.encode(),
         'city\tprice\tnote\nKöln\t1,5\ta, "b"\nUlm\t2\t\n'.encode(),
@@ -89,7 +89,7 @@ def test_files_are_told_by_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 5_000)[:-12], "a.csv.gz: the gzip stream ends early"),
+        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 5_000, mtime=0)[:-12], "a.csv.gz: the gzip stream ends early"),
         ("a.csv", b"", "a.csv: the table holds no rows"),
         ("a.jsonl", b"[1]\n", "a.jsonl: line 1 is no JSON object"),
         ("a.jsonl", b"{}\n{\n", "a.jsonl: line 2 is not JSON"),

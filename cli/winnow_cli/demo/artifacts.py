@@ -17,8 +17,20 @@ from winnow.ports import Ports
 from winnow.records import Label, from_jsonl
 from winnow.steps import accounting, pointers
 from winnow.steps.batches import Plan, payloads, read_plan
+from winnow.steps.prepare_task import shown
 from winnow_cli.demo.scenario import Run
-from winnow_cli.demo.story import Asked, Confusion, Deployment, Estimate, Round, Served, Story, Verdict, days
+from winnow_cli.demo.story import (
+    MEASURES,
+    Asked,
+    Confusion,
+    Deployment,
+    Estimate,
+    Round,
+    Served,
+    Story,
+    Verdict,
+    days,
+)
 from winnow_cli.demo.watcher import reasons
 
 JsonDict = dict[str, Any]
@@ -60,6 +72,7 @@ def story(ports: Ports, run: Run, *, title: str, seed: int, now: float, real_sec
         before=_confusion(promoted[0], ports.loop.task.classes) if promoted else None,
         after=_confusion(promoted[-1], ports.loop.task.classes) if promoted else None,
         served=tuple(_served(ports)), real_seconds=real_seconds, budget_usd=float(ports.loop.budget.total_usd),
+        measure=MEASURES[ports.loop.metric], champion=_metric(promoted[-1]) if promoted else NOTHING,
     )  # fmt: skip
 
 
@@ -173,18 +186,21 @@ def _champion(deployments: Mapping[str, JsonDict], *, until: str | None) -> str:
 
 
 def _metric(gate: JsonDict | None) -> Estimate:
-    return NOTHING if gate is None else _accuracy(gate["challenger"])
+    return NOTHING if gate is None else _figure(gate["challenger"])
 
 
 def _arm(gate: JsonDict | None, arm: str) -> Estimate:
     measured = (gate.get("arms") or {}).get(arm) if gate else None
-    return NOTHING if not measured or measured.get("accuracy") is None else _accuracy(measured)
+    return _figure(measured)
 
 
-def _accuracy(body: Mapping[str, Any]) -> Estimate:
+def _figure(body: Mapping[str, Any] | None) -> Estimate:
+    """Of what the gate compares. Nothing is measured where too few records decide, or a model's outputs are no numbers."""
+    if body is None or body.get("value") is None:
+        return NOTHING
     labels = body.get("labels")
     return Estimate(
-        float(body["accuracy"]), float(body["low"]), float(body["high"]), None if labels is None else int(labels)
+        float(body["value"]), float(body["low"]), float(body["high"]), None if labels is None else int(labels)
     )
 
 
@@ -199,8 +215,10 @@ def _entropy(gate: JsonDict | None, when: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _confusion(gate: JsonDict, classes: tuple[str, ...]) -> Confusion:
+def _confusion(gate: JsonDict, classes: tuple[str, ...]) -> Confusion | None:
     metrics = gate["challenger"]
+    if "confusion" not in metrics:
+        return None
     counts = tuple(tuple(int(count) for count in row) for row in metrics["confusion"])
     return Confusion(str(gate["model"]), classes, counts, float(metrics["accuracy"]))
 
@@ -230,13 +248,15 @@ def _asked(families: Sequence[Sequence[Batch]], ports: Ports) -> list[Asked]:
             record, final = records.get(label.id), settled.get(label.id, label)
             if record is None:
                 continue
-            seen: str | bytes = record.text or ""
+            cells = record.row or {}
+            seen: str | bytes = record.text or ", ".join(f"{name} {shown(cell)}" for name, cell in cells.items())
             if record.image is not None:
                 seen = record.image.png if record.image.png is not None else ports.data.get(record.image.ref)
             asked.append(
                 Asked(
                     round=number, arm=label.arm, strategy=label.strategy, score=label.score, rank=label.rank,
-                    label=final.label, confidence=final.confidence, status=final.status, payload=seen,
+                    label=None if final.label is None else shown(final.label), confidence=final.confidence,
+                    status=final.status, payload=seen,
                 )
             )  # fmt: skip
     return asked

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from winnow_cli.demo.story import Confusion, Deployment, Happening, Round, shares, short
+from winnow_cli.demo.story import Confusion, Deployment, Happening, Measure, Round, shares, short
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ NUDGE = 3.0
 """Pixels by which series stand apart, so that intervals at one x do not cover each other."""
 
 
-def curves(lines: Sequence[Line], *, x_title: str, label: str) -> str:
-    """Series with intervals over a number of labels. `label` describes the picture to those who cannot see it."""
+def curves(lines: Sequence[Line], *, measure: Measure, x_title: str, label: str) -> str:
+    """Series with intervals over a number of labels. `label` describes the picture to those who cannot see it. What lies
+    below 0 (an R2 can) is drawn at 0; the hint under the pointer has the number."""
     points = [point for line in lines for point in line.points]
     if not points:
         return '<p class="none">Nothing was measured.</p>'
@@ -50,13 +51,13 @@ def curves(lines: Sequence[Line], *, x_title: str, label: str) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * value / right
 
     def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - floor) / (1 - floor))
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (max(value, floor) - floor) / (1 - floor))
 
     parts = [_open(WIDTH, HEIGHT, label)]
     step = 0.1 if floor >= 0.4 else 0.2
     for tick in _ticks(floor, 1.0, step):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(_text(LEFT - 8, y(tick) + 4, f"{100 * tick:.0f} %", "tick end"))
+        parts.append(_text(LEFT - 8, y(tick) + 4, measure.tick(tick), "tick end"))
     for tick in _ticks(0.0, right, _nice(right / 5)):
         parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, f"{tick:.0f}", "tick middle"))
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(floor):.1f}" y2="{y(floor):.1f}"/>')

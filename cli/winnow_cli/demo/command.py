@@ -81,21 +81,26 @@ def _silent(_: Happening) -> None:
 
 def _data(given: argparse.Namespace) -> DemoData:
     if given.data is None:
-        for option in ("label", "kind", "text"):
+        for option in ("label", "kind", "text", "task", "positive"):
             if getattr(given, option) is not None:
                 raise UsageError(f"--{option} goes with --data: name the file or folder with your own data")
         return digits(rng=np.random.default_rng(given.seed), size=DIGITS)
     if given.label is None:
         raise UsageError(
-            "--data needs --label: the field or labels.csv column with the class, or 'folder' for sub-folders"
+            "--data needs --label: the field or labels.csv column with the class or number, or 'folder' for sub-folders"
         )
-    data = load(given.data, label=given.label, kind=given.kind, text=given.text)
+    data = load(
+        given.data, label=given.label, kind=given.kind, text=given.text, task=given.task, positive=given.positive
+    )
     if len(data.samples) < LEAST_SAMPLES:
         raise UsageError(
             f"--data {given.data}: {len(data.samples)} labeled records; at least {LEAST_SAMPLES} are needed"
         )
     if data.unlabeled:
-        print(f"{data.unlabeled} records name no class and are left out", file=sys.stderr)
+        print(f"{data.unlabeled} records without a label are left out", file=sys.stderr)
+    if data.kind == "table" and given.task is None:
+        found = f"{len(data.classes)} classes" if data.classes else "numbers"
+        print(f"the labels are {found}, so this is a {data.task} (--task says otherwise)", file=sys.stderr)
     return data
 
 

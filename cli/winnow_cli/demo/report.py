@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from html import escape
 
 from winnow_cli.demo import charts
-from winnow_cli.demo.story import Asked, Confusion, Estimate, Round, Story, balance, short
+from winnow_cli.demo.story import ACCURACY, Asked, Confusion, Estimate, Measure, Round, Story, balance, short
 from winnow_cli.demo.style import CSS
 from winnow_cli.demo.table import INVARIANTS
 
 SHOWN_PER_ROUND = 24
 """Asked records shown of each round; more would make the page slow on a phone."""
+LONGEST_SHOWN = 300
+"""Characters of a text or a row."""
 MATRIX_CLASSES = 16
 """With more classes than this, the pairs confused most are listed instead of a matrix."""
 CHIPS = {"promoted": "good", "rejected": "bad", "rolled back": "bad", "not trained": "plain", "not decided": "plain"}
@@ -55,12 +57,11 @@ def _tiles(story: Story) -> str:
     verdicts = Counter(one.verdict for one in story.rounds)
     measured = [one for one in story.rounds if one.metric.value is not None]
     tiles = []
-    if story.after is not None:
+    measure = story.measure
+    if story.champion.value is not None:
         first = measured[0] if measured else None
-        since = (
-            f"champion's accuracy; {_percent(first.metric.value)} after round {first.number}" if first else "accuracy"
-        )
-        tiles.append((_percent(story.after.accuracy), since))
+        since = f"; {measure.text(first.metric.value)} after round {first.number}" if first else ""
+        tiles.append((measure.text(story.champion.value), f"champion's {measure.title}{since}"))
     tiles += [
         (f"{sum(one.labels for one in story.rounds):,}", f"labels, of {story.totals['in']:,} records that came in"),
         (f"${sum(one.spend_usd for one in story.rounds):,.2f}", f"spent, of a budget of ${story.budget_usd:,.0f}"),
@@ -75,46 +76,49 @@ def _tiles(story: Story) -> str:
 
 
 def _curves(story: Story) -> str:
+    measure = story.measure
     arms = [
-        charts.Line(name, style, tuple(_arm_points(story.rounds, style)))
+        charts.Line(name, style, tuple(_arm_points(story, style)))
         for name, style in (("chosen by Winnow", "active"), ("chosen at random", "control"))
     ]
-    whole = [charts.Line("challenger", "active", tuple(_metric_points(story.rounds)))]
+    whole = [charts.Line("challenger", "active", tuple(_metric_points(story)))]
     return (
         "<section><h2>What labels teach</h2>"
-        '<p class="soft">Accuracy on the evaluation set, a uniform sample of the pool that no model chose and none is '
+        f'<p class="soft">{_headed(measure)} on the evaluation set, a uniform sample of the pool that no model chose and none is '
         "trained on. Bars are intervals.</p><div class='pair'><div><h3>The same number of labels from each arm</h3>"
-        f"{charts.legend(arms)}{charts.curves(arms, x_title='labels of the arm', label='Learning curves of both arms')}"
+        f"{charts.legend(arms)}"
+        f"{charts.curves(arms, measure=measure, x_title='labels of the arm', label='Learning curves of both arms')}"
         '<p class="note">At every round, the trainer also fits the first n labels of each arm alone, n being what the '
         "smaller arm has. The distance between the curves is what choosing was worth.</p></div>"
         "<div><h3>Every challenger, on all train labels so far</h3>"
         f"{charts.legend(whole)}"
-        f"{charts.curves(whole, x_title='labels bought in all', label='Accuracy of every challenger')}"
+        f"{charts.curves(whole, measure=measure, x_title='labels bought in all', label='Every challenger')}"
         '<p class="note">A fall here is what the gate is for: the drills below explain it.</p></div></div></section>'
     )
 
 
-def _arm_points(rounds: Sequence[Round], arm: str) -> list[charts.Point]:
+def _arm_points(story: Story, arm: str) -> list[charts.Point]:
     points = []
-    for one in rounds:
+    for one in story.rounds:
         estimate: Estimate = one.active if arm == "active" else one.control
         if estimate.value is not None and estimate.labels is not None and one.drill != "poison":
-            points.append(_point(estimate, estimate.labels, f"round {one.number}, {arm} arm, {estimate.labels} labels"))
+            hint = f"round {one.number}, {arm} arm, {estimate.labels} labels"
+            points.append(_point(estimate, estimate.labels, hint, story.measure))
     return points
 
 
-def _metric_points(rounds: Sequence[Round]) -> list[charts.Point]:
+def _metric_points(story: Story) -> list[charts.Point]:
     return [
-        _point(one.metric, one.total_labels, f"round {one.number}, {one.verdict}")
-        for one in rounds if one.metric.value is not None
+        _point(one.metric, one.total_labels, f"round {one.number}, {one.verdict}", story.measure)
+        for one in story.rounds if one.metric.value is not None
     ]  # fmt: skip
 
 
-def _point(estimate: Estimate, x: float, hint: str) -> charts.Point:
+def _point(estimate: Estimate, x: float, hint: str, measure: Measure) -> charts.Point:
     value = estimate.value if estimate.value is not None else 0.0
     low = estimate.low if estimate.low is not None else value
     high = estimate.high if estimate.high is not None else value
-    return charts.Point(x, value, low, high, f"{hint}: {_interval(estimate)}")
+    return charts.Point(x, value, low, high, f"{hint}: {measure.interval(estimate)}")
 
 
 def _rounds(story: Story) -> str:
@@ -124,7 +128,7 @@ def _rounds(story: Story) -> str:
         rows.append(
             f'<tr><td class="n">{one.number}</td><td class="n">{one.labels}</td>'
             f'<td class="n">${one.spend_usd:,.2f}</td>'
-            f"<td>{_cell(one.metric)}</td><td>{_cell(one.active)}</td><td>{_cell(one.control)}</td>"
+            f"{''.join(f'<td>{_cell(figure, story.measure)}</td>' for figure in (one.metric, one.active, one.control))}"
             f"<td>{escape(short(one.champion))}</td><td>{_chip(one)}</td></tr>"
             + (
                 f'<tr><td></td><td colspan="7" class="note">{why}</td></tr>'
@@ -132,7 +136,7 @@ def _rounds(story: Story) -> str:
                 else ""
             )
         )
-    heads = ("round", "labels", "spend", "accuracy", "active arm", "control arm", "champion", "verdict")
+    heads = ("round", "labels", "spend", story.measure.title, "active arm", "control arm", "champion", "verdict")
     head = "".join(f'<th scope="col"{" class=n" if i < 3 else ""}>{name}</th>' for i, name in enumerate(heads))
     return (
         '<section><h2>Rounds</h2><div class="scroll"><table class="grid-table">'
@@ -162,7 +166,7 @@ def _drills(story: Story) -> str:
             told.append(
                 f"<h3>Round {one.number}: spammers answer</h3><p>The whole crowd was replaced by people who give one "
                 "and the same answer to everything. The challenger trained on their labels reached "
-                f"{_interval(one.metric)} on the evaluation set{_against(one)}. "
+                f"{story.measure.interval(one.metric)} on the evaluation set{_against(one, story.measure)}. "
                 f"The verdict: <strong>{escape(one.verdict)}</strong>. {escape(_sentence(one.reasons))}</p>"
             )
         if one.drill == "skew":
@@ -175,31 +179,32 @@ def _drills(story: Story) -> str:
                 )
             told.append(
                 f"<h3>Round {one.number}: serving differs from training</h3><p>The challenger reached "
-                f"{_interval(one.metric)} offline, but its serving container mangled what it was sent.{seen} {end} "
+                f"{story.measure.interval(one.metric)} offline, but its serving container mangled what it was sent.{seen} {end} "
                 f"The verdict: <strong>{escape(one.verdict)}</strong>.</p>"
             )
     return f"<section><h2>Drills</h2>{''.join(told)}</section>" if told else ""
 
 
-def _against(one: Round) -> str:
+def _against(one: Round, measure: Measure) -> str:
     if one.difference is None or one.difference.value is None:
         return ""
-    gap = 100 * one.difference.value
-    return f", {abs(gap):.1f} points {'below' if gap < 0 else 'above'} the champion"
+    gap = one.difference.value
+    return f", {measure.change(abs(gap)).removeprefix('+')} {'below' if gap < 0 else 'above'} the champion"
 
 
 def _bought(story: Story) -> str:
-    rows, best = [], None
+    rows, best, measure = [], None, story.measure
     for one in story.rounds:
         if one.metric.value is None:
             continue
         if best is None:
-            text = f"{one.labels} labels, ${one.spend_usd:,.2f}: the first model, {_percent(one.metric.value)}"
+            text = f"{one.labels} labels, ${one.spend_usd:,.2f}: the first model, {measure.text(one.metric.value)}"
             gain = one.metric.value
         else:
             gain = one.metric.value - best
-            price = f", ${one.spend_usd / (100 * gain):,.2f} a point" if gain > 0.0005 else ""
-            text = f"{one.labels} labels, ${one.spend_usd:,.2f}: {100 * gain:+.1f} points{price}"
+            unit = "a point" if measure.percent else "a hundredth"
+            price = f", ${one.spend_usd / (100 * gain):,.2f} {unit}" if gain > 0.0005 else ""
+            text = f"{one.labels} labels, ${one.spend_usd:,.2f}: {measure.change(gain)}{price}"
         wide = 100 * min(1.0, abs(gain))
         style = "good" if gain >= 0 else "bad"
         rows.append(
@@ -216,7 +221,7 @@ def _bought(story: Story) -> str:
         )
     return (
         "<section><h2>What each label bought</h2>"
-        '<p class="soft">Accuracy gained over the best champion before the round.</p>'
+        f'<p class="soft">{_headed(measure)} gained over the best champion before the round.</p>'
         f'<div class="bars">{"".join(rows)}</div>{fell}</section>'
     )  # fmt: skip
 
@@ -228,7 +233,7 @@ def _confusions(story: Story) -> str:
     if len(story.classes) > MATRIX_CLASSES:
         return f"{title}{_pairs(story.before, story.after)}</section>"
     both = "".join(
-        f"<div><h3>{name}: {escape(short(one.model))}, {_percent(one.accuracy)}</h3>{charts.confusion(one)}</div>"
+        f"<div><h3>{name}: {escape(short(one.model))}, {ACCURACY.text(one.accuracy)}</h3>{charts.confusion(one)}</div>"
         for name, one in (("First champion", story.before), ("Last champion", story.after))
     )
     return (
@@ -251,7 +256,7 @@ def _pairs(before: Confusion, after: Confusion) -> str:
     )
     return (
         f'<p class="soft">The pairs confused most, of {len(after.classes)} classes. Accuracy went from '
-        f"{_percent(before.accuracy)} to {_percent(after.accuracy)}.</p><div class='scroll'><table class='grid-table'>"
+        f"{ACCURACY.text(before.accuracy)} to {ACCURACY.text(after.accuracy)}.</p><div class='scroll'><table class='grid-table'>"
         "<thead><tr><th>true</th><th>predicted</th><th class='n'>first champion</th><th class='n'>last champion</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -269,7 +274,7 @@ def _asked(story: Story) -> str:
         mine = [item for item in story.asked if item.round == one.number]
         arms = ", ".join(f"{count} {arm}" for arm, count in Counter(item.arm for item in mine).most_common())
         cards = "".join(_card(item) for item in _spread(mine))
-        wide = " texts" if story.kind == "text" else ""
+        wide = "" if story.kind == "image" else " texts"
         opened = " open" if one.number == len(story.rounds) else ""
         parts.append(
             f"<details{opened}><summary>Round {one.number}: {arms}</summary>"
@@ -302,7 +307,7 @@ def _card(item: Asked) -> str:
         source = base64.b64encode(item.payload).decode("ascii")
         seen = f'<img alt="" loading="lazy" src="data:image/png;base64,{source}">' if source else ""
     else:
-        seen = f"<q>{escape(item.payload[:200])}</q>"
+        seen = f"<q>{escape(item.payload[:LONGEST_SHOWN])}</q>"
     score = "" if item.score is None else f", score {item.score:.3f}"
     answer = item.label if item.label is not None else item.status
     style = item.arm if item.arm in ("active", "control") else "plain"
@@ -326,25 +331,20 @@ def _ledger(story: Story) -> str:
     )
 
 
-def _cell(one: Estimate) -> str:
+def _cell(one: Estimate, measure: Measure) -> str:
     if one.value is None:
         return '<span class="none">not measured</span>'
     small = (
-        "" if one.low is None or one.high is None else f" <small>{100 * one.low:.0f} to {100 * one.high:.0f}</small>"
+        ""
+        if one.low is None or one.high is None
+        else f" <small>{measure.bare(one.low)} to {measure.bare(one.high)}</small>"
     )
-    return f"{_percent(one.value)}{small}"
+    return f"{measure.text(one.value)}{small}"
 
 
-def _interval(one: Estimate) -> str:
-    if one.value is None:
-        return "no accuracy"
-    return _percent(one.value) + (
-        "" if one.low is None or one.high is None else f" ({_percent(one.low)} to {_percent(one.high)})"
-    )
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+def _headed(measure: Measure) -> str:
+    """The measure's name where a sentence begins."""
+    return measure.title[0].upper() + measure.title[1:]
 
 
 def _sentence(reasons: Sequence[str]) -> str:

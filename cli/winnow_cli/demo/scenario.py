@@ -162,7 +162,7 @@ class Scenario:
     def _prepare(self, number: int) -> None:
         """Let what shall go wrong in this round go wrong."""
         if number == self._drills.poison:
-            self._crowd.people = people.spammers(len(self.run.loop.task.classes))
+            self._crowd.people = people.spammers(self.run.loop.task.classes)
             self._tell(Happening(self._day(), "drill", "spammers take the place of the crowd"))
         if number == self._drills.skew:
             self._tell(Happening(self._day(), "drill", "from now on new containers mangle what they are sent"))
@@ -228,9 +228,9 @@ class Scenario:
         for key, payload in objects:
             self._put(key, payload)
         what = (
-            f"{len(samples)} records in {len(objects)} objects"
-            if self._data.kind == "text"
-            else f"{len(samples)} images"
+            f"{len(samples)} images"
+            if self._data.kind == "image"
+            else f"{len(samples)} records in {len(objects)} objects"
         )
         self._tell(Happening(self._day(), "drop", f"{what} dropped into the pool"))
 
@@ -243,7 +243,8 @@ class Scenario:
         self._put("broken/empty.png", b"")
         self._put("broken/notes.txt", b"not a picture\n")
         fresh = people.mangle(images[6])
-        self._put("replaced/picture.png", bytes(fresh) if isinstance(fresh, bytes) else fresh.encode())
+        assert isinstance(fresh, bytes)
+        self._put("replaced/picture.png", fresh)
         self._put("replaced/picture.png", images[6])
         self._tell(Happening(self._day(), "drop", "5 copies, 3 unusable files and a replaced object dropped"))
 
@@ -279,16 +280,20 @@ def pool_objects(samples: Sequence[Sample], *, kind: str, wave: int) -> list[tup
         named = [(f"wave-{wave}/image-{number:05d}", sample.payload) for number, sample in enumerate(samples)]
         return [(f"{name}.{_suffix(payload)}", payload) for name, payload in named if isinstance(payload, bytes)]
     rows = [
-        json.dumps({"id": f"w{wave}-{number:06d}", "text": sample.payload}, ensure_ascii=False)
+        json.dumps({"id": f"w{wave}-{number:06d}", **_fields(sample.payload)}, ensure_ascii=False)
         for number, sample in enumerate(samples)
     ]
     return [
         (
-            f"wave-{wave}/texts-{start // ROWS_PER_OBJECT:04d}.jsonl",
+            f"wave-{wave}/{'texts' if kind == 'text' else 'rows'}-{start // ROWS_PER_OBJECT:04d}.jsonl",
             ("\n".join(rows[start : start + ROWS_PER_OBJECT]) + "\n").encode(),
         )
         for start in range(0, len(rows), ROWS_PER_OBJECT)
     ]
+
+
+def _fields(payload: Payload) -> dict[str, Any]:
+    return {"row": dict(payload)} if isinstance(payload, tuple) else {"text": payload}
 
 
 def mangled_request(request: bytes, content_type: str) -> bytes:
@@ -299,9 +304,11 @@ def mangled_request(request: bytes, content_type: str) -> bytes:
     return json.dumps({"instances": [_mangled(instance) for instance in body["instances"]]}).encode()
 
 
-def _mangled(instance: dict[str, str]) -> dict[str, str]:
+def _mangled(instance: dict[str, Any]) -> dict[str, Any]:
     if "text" in instance:
-        return {"text": str(people.mangle(instance["text"]))}
+        return {"text": people.mangle(instance["text"])}
+    if "row" in instance:
+        return {"row": dict(people.mangle(tuple(instance["row"].items())))}  # type: ignore[arg-type]
     broken = people.mangle(base64.b64decode(instance["image"]))
     assert isinstance(broken, bytes)
     return {"image": base64.b64encode(broken).decode("ascii")}

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from winnow.records import Kind
+
 TOTALS = ("in", "scored", "duplicate", "superseded", "quarantined", "waiting", "dead_lettered")
 """The seven numbers of invariant I3, in the order in which they are printed."""
 
@@ -17,7 +19,7 @@ Verdict = Literal["promoted", "rejected", "rolled back", "not trained", "not dec
 
 @dataclass(frozen=True)
 class Estimate:
-    """An accuracy with its interval, all in 0..1; None where nothing was measured."""
+    """What the gate compares, with its interval; None where nothing was measured."""
 
     value: float | None
     low: float | None = None
@@ -27,6 +29,45 @@ class Estimate:
     def to_json(self) -> dict[str, float | None]:
         bounds = {"value": self.value, "low": self.low, "high": self.high}
         return {name: None if bound is None else round(bound, 4) for name, bound in bounds.items()}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How people read what the gate compares: as a percentage, or as it is.
+
+    >>> ACCURACY.text(0.8125), ACCURACY.change(-0.02), R2.text(0.8125), R2.change(0.1)
+    ('81.2 %', '-2.0 points', '0.812', '+0.100')
+    """
+
+    name: str
+    title: str
+    percent: bool = False
+
+    def bare(self, value: float) -> str:
+        return f"{100 * value:.1f}" if self.percent else f"{value:.3f}"
+
+    def text(self, value: float | None) -> str:
+        if value is None:
+            return "-"
+        return self.bare(value) + (" %" if self.percent else "")
+
+    def change(self, difference: float) -> str:
+        return f"{100 * difference:+.1f} points" if self.percent else f"{difference:+.3f}"
+
+    def tick(self, value: float) -> str:
+        return f"{100 * value:.0f} %" if self.percent else f"{value:.1f}"
+
+    def interval(self, one: Estimate) -> str:
+        if one.value is None:
+            return f"no {self.title}"
+        limits = "" if one.low is None or one.high is None else f" ({self.text(one.low)} to {self.text(one.high)})"
+        return self.text(one.value) + limits
+
+
+ACCURACY = Measure("accuracy", "accuracy", percent=True)
+AVERAGE_PRECISION = Measure("average_precision", "average precision")
+R2 = Measure("r2", "R\N{SUPERSCRIPT TWO}")
+MEASURES = {one.name: one for one in (ACCURACY, AVERAGE_PRECISION, R2)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +105,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Asked:
-    """A record somebody was paid to label, and why. `payload` is the text or the PNG, `confidence` in 0..1."""
+    """A record somebody was paid to label, and why. `payload` is the text, the row as text or the PNG, `confidence` in 0..1."""
 
     round: int
     arm: str
@@ -126,7 +167,7 @@ class Story:
     """Everything a finished demo has to say; made from the stack's artifacts alone."""
 
     title: str
-    kind: Literal["text", "image"]
+    kind: Kind
     classes: tuple[str, ...]
     seed: int
     days: float
@@ -139,6 +180,9 @@ class Story:
     deployments: tuple[Deployment, ...] = ()
     before: Confusion | None = None
     after: Confusion | None = None
+    measure: Measure = ACCURACY
+    champion: Estimate = Estimate(None)
+    """What the last champion reaches."""
     served: tuple[Served, ...] = ()
     real_seconds: float = 0.0
     budget_usd: float = 0.0
@@ -146,6 +190,7 @@ class Story:
     def to_json(self) -> dict[str, Any]:
         """The document of `winnow demo --json`."""
         return {
+            "metric": self.measure.name,
             "rounds": [one.to_json() for one in self.rounds],
             "totals": {name: int(self.totals[name]) for name in TOTALS},
             "invariants": {name: bool(self.invariants[name]) for name in sorted(self.invariants)},

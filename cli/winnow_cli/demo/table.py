@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from winnow_cli.demo.story import Estimate, Story, balance, short
+from winnow_cli.demo.story import Estimate, Measure, Story, balance, short
 
 INVARIANTS = {
     "I1": "every accepted annotation ends in one label, or in quarantine with a reason",
@@ -17,25 +17,31 @@ INVARIANTS = {
 }
 
 
-def estimate(one: Estimate) -> str:
-    """An accuracy in percent with its interval.
+def estimate(one: Estimate, measure: Measure) -> str:
+    """What was measured, with its interval.
 
-    >>> estimate(Estimate(0.8125, 0.74, 0.871)), estimate(Estimate(None))
+    >>> from winnow_cli.demo.story import ACCURACY
+    >>> estimate(Estimate(0.8125, 0.74, 0.871), ACCURACY), estimate(Estimate(None), ACCURACY)
     ('81.2 [74.0, 87.1]', '-')
     """
     if one.value is None:
         return "-"
-    interval = "" if one.low is None or one.high is None else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
-    return f"{100 * one.value:.1f}{interval}"
+    value = measure.bare(one.value)
+    return (
+        value if one.low is None or one.high is None else f"{value} [{measure.bare(one.low)}, {measure.bare(one.high)}]"
+    )
 
 
 def table(story: Story) -> str:
     """The rounds, the ledger and the invariants, as lines of text."""
-    head = ("round", "labels", "spend $", "accuracy %", "active arm %", "control arm %", "champion", "verdict")
+    unit = " %" if story.measure.percent else ""
+    figures = (f"{name}{unit}" for name in (story.measure.title, "active arm", "control arm"))
+    head = ("round", "labels", "spend $", *figures, "champion", "verdict")
     body = [
         (
-            str(one.number), str(one.labels), f"{one.spend_usd:.2f}", estimate(one.metric), estimate(one.active),
-            estimate(one.control), short(one.champion), one.verdict + (f" ({one.drill} drill)" if one.drill else ""),
+            str(one.number), str(one.labels), f"{one.spend_usd:.2f}",
+            *(estimate(figure, story.measure) for figure in (one.metric, one.active, one.control)),
+            short(one.champion), one.verdict + (f" ({one.drill} drill)" if one.drill else ""),
         )
         for one in story.rounds
     ]  # fmt: skip

@@ -75,10 +75,9 @@ class Application:
 
     def _judge(self, inference: str, payload: Payload, said: Mapping[str, Any]) -> None:
         """A user says what would have been right. The request has the form in which a function URL delivers it."""
-        truth = self._judges[payload]
-        feedback = {
-            "inference_id": inference, "label": truth, "prediction": said["predictions"][0]["label"], "model": said["model"],
-        }  # fmt: skip
+        truth, answer = self._judges[payload], said["predictions"][0]
+        right, given = (truth, answer["label"]) if "label" in answer else (float(truth), answer["prediction"])
+        feedback = {"inference_id": inference, "label": right, "prediction": given, "model": said["model"]}
         event = {
             "version": "2.0", "routeKey": "$default", "rawPath": "/", "rawQueryString": "",
             "headers": {"content-type": "application/json"},
@@ -88,16 +87,18 @@ class Application:
             },
             "body": json.dumps(feedback), "isBase64Encoded": False,
         }  # fmt: skip
-        answer = self._cloud.client("lambda").invoke(
+        reply = self._cloud.client("lambda").invoke(
             FunctionName=f"{self._cloud.stack}-receive_feedback", Payload=json.dumps(event).encode()
         )
-        told = json.loads(answer["Payload"].read())
-        if answer.get("FunctionError") or int(told.get("statusCode", 200)) >= 400:
+        told = json.loads(reply["Payload"].read())
+        if reply.get("FunctionError") or int(told.get("statusCode", 200)) >= 400:
             self.failed.append(json.dumps(told))
 
 
-def body(payload: Payload) -> dict[str, list[dict[str, str]]]:
+def body(payload: Payload) -> dict[str, list[dict[str, Any]]]:
     """A request as the endpoint takes it."""
     if isinstance(payload, str):
         return {"instances": [{"text": payload}]}
+    if isinstance(payload, tuple):
+        return {"instances": [{"row": dict(payload)}]}
     return {"instances": [{"image": base64.b64encode(payload).decode("ascii")}]}

@@ -9,7 +9,7 @@ from typing import Any
 from winnow import layout
 from winnow.aws import wiring
 from winnow.errors import NotFound
-from winnow_cli.demo.story import Happening, days, short
+from winnow_cli.demo.story import MEASURES, Happening, days, short
 from winnow_local.cloud import LocalCloud
 
 TELLING = {
@@ -161,7 +161,9 @@ class Watcher:
     def _tell_gates(self) -> None:
         for model, report in self.gates.items():
             figures = report["challenger"] or {}
-            reached = f"reaches {100 * figures['accuracy']:.1f} %" if figures else "cannot be measured"
+            reached = "cannot be measured"
+            if figures.get("value") is not None:
+                reached = f"reaches {MEASURES[figures['metric']].text(figures['value'])}"
             why = "" if report["verdict"] == "promote" else f" ({'; '.join(reasons(report))})"
             text = f"{short(model)} {reached}; the gate says {report['verdict']}{why}"
             self._once(f"gate {model}", "gate", text, model=model, verdict=str(report["verdict"]))

@@ -18,6 +18,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     DEPLOYMENT             <model>      → status, dataset, champion, alarms, at   deploy_challenger, settle_deployment
     SUSPECT                <kind>#<name> → since, repairs                         reconcile
     EXPIRY                 <content>#<batch> → at                                 reconcile
+    IMPORT                 <batch>      → oid, dataset once it is done            collect_labels
     LEASE                  <name>       → owner, until                            whoever holds it
 """
 
@@ -31,6 +32,7 @@ RECORDS = "records/"
 OCCURRENCES = "occurrences/"
 SCORES = "scores/"
 CANDIDATES = "candidates/"
+IMPORTS = "imports/"
 LABELS = "labels/"
 MODELS = "models/"
 EMBEDDINGS = "embeddings/"
@@ -74,6 +76,34 @@ def oid_of(records_key: str) -> str:
 
 def occurrences(oid: str) -> str:
     return f"{OCCURRENCES}{oid}.jsonl.gz"
+
+
+def imported(oid: str) -> str:
+    """The labels that came with an object's rows."""
+    return f"{IMPORTS}{oid}.jsonl.gz"
+
+
+def oid_of_import(key: str) -> str:
+    """The object id in a key under `imports/`.
+
+    >>> oid_of_import(imported("oab"))
+    'oab'
+    """
+    return key.removeprefix(IMPORTS).removesuffix(".jsonl.gz")
+
+
+def import_batch(oid: str) -> str:
+    """Name under which an object's labels stand in datasets, as those of a labeling batch do."""
+    return f"i{oid}"
+
+
+def is_import(batch: str) -> bool:
+    """Whether a batch's name is one of `import_batch`.
+
+    >>> is_import(import_batch("oab")), is_import("bab")
+    (True, False)
+    """
+    return batch.startswith("io")
 
 
 def quarantine(oid: str) -> str:
@@ -161,6 +191,18 @@ def training_vectors(model: str) -> str:
 
 def model(model_id: str, name: str = "model.json") -> str:
     return f"{MODELS}{model_id}/{name}"
+
+
+IMPORTED_MODEL = "import-"
+
+
+def imported_model(dataset: str) -> str | None:
+    """The model whose import stands where a model that was trained here has its dataset version; None for a version.
+
+    >>> imported_model(IMPORTED_MODEL + "m1"), imported_model("d33a2cac2e35194fdff2")
+    ('m1', None)
+    """
+    return dataset.removeprefix(IMPORTED_MODEL) if dataset.startswith(IMPORTED_MODEL) else None
 
 
 def gate_report(model_id: str) -> str:

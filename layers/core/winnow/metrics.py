@@ -60,6 +60,7 @@ _ALL = (
     Definition("ItemsDisputed", "Count", "collect_labels", "How many need an expert (M11)?"),
     Definition("ItemsExpired", "Count", "collect_labels", "How many did nobody answer?"),
     Definition("ItemsQuarantined", "Count", "collect_labels", "How many labels were held out of the dataset?"),
+    Definition("LabelsImported", "Count", "collect_labels", "How many labels came with records?"),
     Definition("LabelHours", "None", "collect_labels", "How long from selected to labeled, p95 of the batch (M2)?"),
     Definition(
         "AnnotatorAgreement",

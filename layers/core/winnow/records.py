@@ -19,7 +19,7 @@ from winnow.tables import RESERVED, Cell
 
 Role = Literal["train", "evaluation", "reward"]
 Kind = Literal["text", "image", "table"]
-Arm = Literal["active", "control", "rare", "evaluation", "reward", "dispute"]
+Arm = Literal["active", "control", "rare", "evaluation", "reward", "dispute", "imported"]
 Origin = Literal["pool", "production", "feedback", "incident"]
 
 FORMAT = 1
@@ -234,6 +234,8 @@ class Label:
     labeled_at: str
     answers: tuple[Mapping[str, Any], ...] = ()
     reason: str | None = None
+    source: Mapping[str, Any] | None = None
+    """Where an imported label came from: `object` and `row`, and as far as it is known `file`, `line`, `by` and `at`."""
 
     def to_json(self) -> dict[str, Any]:
         body = {**self.__dict__, "answers": [dict(answer) for answer in self.answers]}

@@ -21,7 +21,7 @@ Cell = float | str | None
 Row = Mapping[str, Cell]
 ColumnKind = Literal["number", "category"]
 
-RESERVED = ("id", "subject", "slices", "cost", "captured_at", "label")
+RESERVED = ("id", "subject", "slices", "cost", "captured_at", "label", "winnow")
 """Columns that say something about a row; they are never features."""
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-"})

@@ -7,6 +7,7 @@ salt is the stack's own (`privacy.salt`): without it nobody outside can aim a re
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from winnow.errors import ConfigError
@@ -63,3 +64,13 @@ def role(cluster: str, *, salt: str, shares: RoleShares = RoleShares()) -> Role:
     if place >= 1.0 - shares.reward:
         return "reward"
     return "train"
+
+
+def lowest(keys: Iterable[float], n: int) -> float:
+    """The n-th lowest uniform key: up to it keys make a uniform sample of n. 1.0 when there are no more than n.
+
+    >>> lowest([0.4, 0.1, 0.9], 2), lowest([0.4], 2)
+    (0.4, 1.0)
+    """
+    found = sorted(keys)
+    return found[n - 1] if len(found) > n else 1.0

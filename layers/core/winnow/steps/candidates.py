@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow.errors import BadInput
+from winnow.ports import Ports
 
 _TEXT = ("id", "oid", "cluster", "role", "records")
 
@@ -80,3 +81,12 @@ class Candidates:
         together = cls(**joined, scores=scores)
         _, first = np.unique(together.id, return_index=True)
         return together.take(np.sort(first))
+
+
+def indexed(model: str, superseded: set[str], ports: Ports) -> Candidates | None:
+    """What a model's shards hold of living objects; None while there is no shard."""
+    shards = [Candidates.from_bytes(ports.data.get(item["key"])) for item in ports.table.query(f"SHARD#{model}")]
+    if not shards:
+        return None
+    rows = Candidates.concat(shards)
+    return rows.take(~np.isin(rows.oid, sorted(superseded))) if superseded else rows

@@ -6,11 +6,8 @@ the dataset's parts and then its head, the `improve` execution, and last the bat
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
@@ -19,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from winnow import layout
-from winnow.datasets.versions import counts, next_version, ordered
 from winnow.digests import short_id
-from winnow.errors import BadInput, BudgetExceeded, Conflict, NotFound, Retryable
+from winnow.errors import BadInput, BudgetExceeded, NotFound, Retryable
 from winnow.labels.agreement import interval_alpha, krippendorff_alpha
 from winnow.labels.annotators import AnnotatorStatistics, numeric_statistics, statistics, suspects
 from winnow.labels.answers import Answers
@@ -31,13 +27,10 @@ from winnow.labels.numeric_consensus import NumericConsensus
 from winnow.loop import Task
 from winnow.metrics import Metric
 from winnow.ports import Answer, LabelingOutcome, Ports
-from winnow.privacy.masking import MASKER_VERSION
-from winnow.records import Label, from_jsonl, to_jsonl
+from winnow.records import Label, Record, from_jsonl, to_jsonl
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, guideline_version, mark, open_batch, payloads, price, read_plan
-from winnow.steps.pointers import head
-
-ROLES = ("train", "evaluation", "reward")
+from winnow.steps.dataset_versions import commit
 
 
 def collect_labels(batch: str, ports: Ports) -> Outcome:
@@ -54,11 +47,16 @@ def collect_labels(batch: str, ports: Ports) -> Outcome:
     labels = _labels(plan, item, outcome, ports)
     annotators = _annotators(batch, labels, ports)
     _settle_reservations(plan, labels, ports)
-    version = _commit(batch, labels, ports)
+    version = commit(batch, labels, lambda: _contents(plan, labels, ports), ports)
     ports.executions.start("improve", version, {"dataset": version, "cause": "labels"})
     mark(batch, "collected", ports)
     body = {"batch": batch, "dataset": version, **{status: _count(labels, status) for status in _STATUSES}}
     return Outcome(body, (*_metrics(plan, labels, version, ports), *annotators))
+
+
+def _contents(plan: Plan, labels: Sequence[Label], ports: Ports) -> Mapping[str, Record]:
+    believed = {label.id for label in labels if label.status == "labeled"}
+    return payloads([choice for choice in plan.choices if choice.id in believed], ports)
 
 
 _STATUSES = ("labeled", "disputed", "expired", "quarantined")
@@ -229,153 +227,6 @@ def _settle_reservations(plan: Plan, labels: Sequence[Label], ports: Ports) -> N
             ports.table.replace(
                 layout.RESERVATION, label.id, state, expected={"batch": plan.batch, "state": present["state"]}
             )
-
-
-def _commit(batch: str, labels: Sequence[Label], ports: Ports) -> str:
-    """The dataset version that holds this batch: parts first, then its description, then the head by compare-and-set."""
-    for _ in range(8):
-        parent, tag = head(ports.data)
-        previous = json.loads(ports.data.get(layout.dataset(parent))) if parent else None
-        if previous and batch in previous["batches"]:
-            return str(parent)
-        version = _write_version(batch, labels, previous, ports)
-        try:
-            ports.data.replace(layout.HEAD, json.dumps({"format": 1, "version": version}).encode(), tag=tag)
-        except Conflict:
-            continue  # another batch was collected at the same moment: build on its version
-        return version
-    raise Retryable("the dataset head keeps moving; collect again")
-
-
-def _write_version(batch: str, labels: Sequence[Label], previous: Mapping[str, Any] | None, ports: Ports) -> str:
-    batches = [*(previous["batches"] if previous else ()), batch]
-    held = _held_out(previous, ports) if previous else []
-    refused = {entry["batch"] for entry in held}
-    version = next_version(previous["version"] if previous else None, [batch, *sorted(refused)])
-    entries = [*_previous_entries(previous, ports), *_entries(batch, len(batches), labels, ports)]
-    kept = [entry for entry in entries if batches[entry["batch"] - 1] not in refused]
-    files: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    for role in ROLES:
-        lines = [
-            {name: value for name, value in entry.items() if name != "role"} for entry in kept if entry["role"] == role
-        ]
-        body = gzip.compress(to_jsonl(list(ordered(lines))), 6, mtime=0)
-        ports.data.put(layout.dataset_part(version, role), body)
-        files[layout.dataset_part(version, role)] = hashlib.sha256(body).hexdigest()
-        sizes[role] = len(lines)
-    task = ports.loop.task
-    # A count of each number would say nothing, and could be as long as the dataset.
-    train = counts(
-        [entry for entry in kept if entry["role"] == "train"],
-        by=("arm",) if task.type == "regression" else ("label", "arm"),
-    )
-    description = {
-        "format": 1, "version": version, "parent": previous["version"] if previous else None, "batches": batches,
-        "held_out": held, "masker": MASKER_VERSION, "counts": sizes, "by_class": train.get("label", {}), "by_arm": train["arm"],
-        "classes": list(task.classes), "kind": task.kind, "task": task.type, "files": files,
-        "guideline": guideline_version(ports.loop),
-    }  # fmt: skip
-    ports.data.put(layout.dataset(version), json.dumps(description, indent=1, ensure_ascii=False).encode())
-    for entry in held:
-        _quarantine_batch(entry, ports)
-    return version
-
-
-def _previous_entries(previous: Mapping[str, Any] | None, ports: Ports) -> list[dict[str, Any]]:
-    if previous is None:
-        return []
-    return [
-        {**entry, "role": role}
-        for role in ROLES
-        for entry in from_jsonl(gzip.decompress(ports.data.get(layout.dataset_part(previous["version"], role))))
-    ]
-
-
-def _entries(batch: str, number: int, labels: Sequence[Label], ports: Ports) -> list[dict[str, Any]]:
-    """Dataset lines of a batch's believed labels, payload included, so that training reads one file."""
-    believed = {label.id: label for label in labels if label.status == "labeled"}
-    choices = [choice for choice in read_plan(batch, ports).choices if choice.id in believed]
-    records = payloads(choices, ports)
-    entries = []
-    for choice in choices:
-        record, label = records[choice.id], believed[choice.id]
-        payload = record.payload()
-        if record.image is not None and record.image.png is None:
-            payload["image"]["png"] = base64.b64encode(ports.data.get(record.image.ref)).decode("ascii")
-        entries.append(
-            {
-                "id": label.id, "cluster": label.cluster, "arm": label.arm, "batch": number, "label": label.label,
-                "confidence": label.confidence, "role": label.role, **payload,
-            }
-        )  # fmt: skip
-    return entries
-
-
-def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]:
-    """Batches whose labels made a challenger significantly worse: out of every later version, with the reason.
-
-    A rejected challenger differs from the champion it was compared with by the batches it alone was trained on; until
-    somebody looks at them they are not believed. Batches of a challenger that passed are no suspects, even where its
-    rollout failed: the gate saw what they teach.
-    """
-    held: dict[str, str] = {entry["batch"]: entry["reason"] for entry in previous["held_out"]}
-    reports = list(_gate_reports(ports))
-    passed = {
-        batch for report in reports if report["verdict"] == "promote" for batch in _believed(report["dataset"], ports)
-    }
-    for report in reports:
-        if report["verdict"] != "reject":
-            continue
-        trained = json.loads(ports.data.get(layout.dataset(report["dataset"])))
-        before = _champion_batches(report["champion"], ports) | passed
-        for batch in trained["batches"]:
-            if batch in previous["batches"] and batch not in before and batch not in held:
-                held[batch] = (
-                    f"the gate rejected {report['model']}, which was trained on it: {'; '.join(_reasons(report))}"
-                )
-    return [{"batch": batch, "reason": reason} for batch, reason in held.items()]
-
-
-def _gate_reports(ports: Ports) -> Iterator[dict[str, Any]]:
-    for look in ports.table.query("LOOK"):
-        try:
-            yield json.loads(ports.data.get(layout.gate_report(look["model"])))
-        except NotFound:
-            continue  # a gate that is still at work: its look is written first
-
-
-def _reasons(report: Mapping[str, Any]) -> list[str]:
-    return [str(reason["message"]) if isinstance(reason, dict) else str(reason) for reason in report["reasons"]]
-
-
-def _champion_batches(model: str, ports: Ports) -> set[str]:
-    """Batches a champion was trained on; none for the bootstrap model."""
-    if model.startswith(layout.BOOTSTRAP):
-        return set()
-    card = json.loads(ports.data.get(layout.model(model)))
-    return _believed(card["dataset"], ports)
-
-
-def _believed(version: str, ports: Ports) -> set[str]:
-    """Batches whose labels are in a dataset version."""
-    dataset = json.loads(ports.data.get(layout.dataset(version)))
-    return set(dataset["batches"]) - {entry["batch"] for entry in dataset["held_out"]}
-
-
-def _quarantine_batch(entry: Mapping[str, str], ports: Ports) -> None:
-    """Account for the annotations of a held-out batch and let its contents be asked again."""
-    key = layout.quarantine(f"labels-{entry['batch']}")
-    labels = [Label.from_json(body) for body in from_jsonl(ports.data.get(layout.labels(entry["batch"])))]
-    lines = [
-        {"id": label.id, "batch": label.batch, "reason": entry["reason"]}
-        for label in labels
-        if label.status == "labeled"
-    ]
-    ports.data.put(key, to_jsonl(lines))
-    for label in labels:
-        if label.status == "labeled":
-            ports.table.delete(layout.RESERVATION, label.id, expected={"batch": label.batch})
 
 
 def _agrees(answer: Mapping[str, Any], label: Label, task: Task) -> bool:

@@ -103,10 +103,11 @@ def sniff(sample: Sequence[str], delimiters: Sequence[str] = DELIMITERS) -> Dial
     """
     whole = "".join(sample)
     quotes = ('"', "'") if "'" in whole else ('"',)
-    backslashes = (False, True) if "\\" in whole else (False,)
     best, found, highest = Dialect(), [[""]], (0.0, 0.0, 1)
     # Among equals the first wins: doubled quotes before backslashes, " before ', commas before all.
-    for backslash, quote, delimiter in product(backslashes, quotes, delimiters):
+    for backslash, quote, delimiter in product((False, True), quotes, delimiters):
+        if backslash and f"\\{quote}" not in whole:
+            continue
         dialect = Dialect(delimiter, quote, backslash)
         header, *rest = _tried(dialect, sample) or [[""]]
         fitting = sum(len(record) == len(header) for record in rest) / max(len(rest), 1)
@@ -137,10 +138,11 @@ def _tried(dialect: Dialect, sample: Sequence[str]) -> list[list[str]]:
 
 
 def _quoted(records: list[list[str]], quote: str) -> float:
-    """Less for every cell that still stands between quotes, which a dialect should have taken off."""
+    """Less for every cell that still stands between quotes, which a dialect should have taken off; a cell that holds the
+    dialect's own quote was quoted by it."""
     other = "'" if quote == '"' else '"'
     cells = (cell for record in records for cell in record)
-    return -float(sum(len(cell) > 1 and cell[0] == cell[-1] == other for cell in cells))
+    return -float(sum(len(cell) > 1 and cell[0] == cell[-1] == other and quote not in cell for cell in cells))
 
 
 def _single_column(sample: Sequence[str]) -> tuple[Dialect, list[list[str]]]:

@@ -124,7 +124,7 @@ def alarms(model: str, *, report: Mapping[str, Any], policy: RolloutPolicy, stac
     """
     period = _period(policy.bake_minutes)
     dimensions = {"EndpointName": stack, "VariantName": VARIANT, "EndpointConfigName": f"{stack}-{model}"}
-    figures = report["challenger"]
+    figures = report["challenger"] or {"low": 0.0}  # of an imported model nothing may be known
     # Reports written before other metrics than accuracy was known hold its bounds themselves.
     floor = max(0.0, float(figures.get("correct", figures)["low"]) - policy.max_quality_drop)
     return (

@@ -50,7 +50,8 @@ def evaluate_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
 
 
 def _judge(model: str, version: str, ports: Ports) -> JsonDict:
-    dataset = labeled.load(ports.data, version)
+    imported = _import(model, version, ports)
+    dataset = _judged_on(version, ports)
     lines = labeled.part(ports.data, dataset, "evaluation")
     truth = [labeled.truth(line, dataset) for line in lines]
     identity = evaluation_identity({str(line["id"]): label for line, label in zip(lines, truth, strict=True)})
@@ -63,15 +64,16 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     if crowned.is_bootstrap and dataset.is_regression:
         old = replace(old, prediction=_mean_of_train(dataset, ports, len(lines)))
     # With fewer records than the policy asks for nothing can be promoted, so no look at the evaluation set is spent.
-    look = _look(model, version, ports) if len(lines) >= ports.loop.gate.min_records else 0
+    spent = imported is None and len(lines) >= ports.loop.gate.min_records
+    look = _look(model, version, ports) if spent else 0
     verdict = decide(policy, old, new, look=max(look, 1), rng=rng)
     return {
         "format": 1,
         "model": model,
         "champion": crowned.model,
         "dataset": version,
-        "verdict": verdict.decision,
-        "reasons": _reasons(verdict),
+        "verdict": verdict.decision if imported is None else "promote",
+        "reasons": [*([] if imported is None else [imported]), *_reasons(verdict)],
         "look": look,
         "alpha": verdict.alpha,
         "metric": verdict.metric,
@@ -82,7 +84,28 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
         "evaluation": {"records": len(lines), "digest": identity},
         "entropy": {"before": _entropy(old), "after": _entropy(new)},
         "created_at": ports.clock.now().isoformat(),
+        **({} if imported is None else {"imported": True, "gate_would_say": verdict.decision}),
     }
+
+
+def _import(model: str, version: str, ports: Ports) -> JsonDict | None:
+    """Why a model that was imported becomes champion: a person said so, whatever the gate would say."""
+    if layout.imported_model(version) is None:
+        return None
+    told = json.loads(ports.data.get(layout.training_spec(model)))["imported"]
+    message = f"imported by {told['by']} at {told['at']}: {told['reason'] or 'no champion was trained yet'}"
+    return {"code": "imported", "message": message, "weight": "supports", "value": None, "threshold": None}
+
+
+def _judged_on(version: str, ports: Ports) -> Dataset:
+    """The version a model is judged on: its own, or for an imported model the newest (an empty one before the first)."""
+    if layout.imported_model(version) is None:
+        return labeled.load(ports.data, version)
+    newest, _ = pointers.head(ports.data)
+    if newest is not None:
+        return labeled.load(ports.data, newest)
+    task = ports.loop.task
+    return Dataset(version, None, task.kind, task.classes, files={}, counts={}, by_class={}, task=task.type)
 
 
 def _policy(loop: Loop, *, bootstrap: bool) -> GatePolicy:
@@ -286,7 +309,7 @@ def _entropy(scores: Scores) -> float | None:
 
 
 def _metrics(report: Mapping[str, Any]) -> tuple[Metric, ...]:
-    metrics = [Metric("GateVerdict", 1, {"Verdict": report["verdict"]})]
+    metrics = [] if report.get("imported") else [Metric("GateVerdict", 1, {"Verdict": report["verdict"]})]
     for name, figures in (("Challenger", report["challenger"]), ("Champion", report["champion_metrics"])):
         if figures is None:
             continue

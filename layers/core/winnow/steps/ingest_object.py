@@ -1,8 +1,8 @@
 """Hop 1: a dropped object becomes canonical records: masked, deduplicated, with their roles for ever.
 
 Order of writes, each harmless to repeat: the claim on the object's newest version; part by part the claim on every
-content, images and records (which wake scoring); quarantine; and last the occurrences, whose presence says that all
-before it is done.
+content, images and records (which wake scoring); quarantine; the labels that came along (which wake `collect_labels`);
+and last the occurrences, whose presence says that all before it is done.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ def ingest_object(item: PoolObject, ports: Ports) -> Outcome:
 
     settled = []
     kept: set[str] = set()
+    elsewhere: dict[str, str] = {}
+    labels: list[dict[str, Any]] = []
     masked = 0
     for part, group in enumerate(_parts(found)):
         drafts = [one for one in group if isinstance(one, _Draft)]
-        accepted, duplicates = _claim_contents(drafts, oid, superseded, ports, before=kept)
+        accepted, duplicates, owners = _claim_contents(drafts, oid, superseded, ports, before=kept)
+        elsewhere |= owners
+        labels += [_label(draft, elsewhere.get(draft.record.id, oid)) for draft in drafts if draft.is_labeled]
         for draft in accepted:
             if draft.png is not None:
                 ports.data.put(layout.content(draft.record.id), draft.png)
@@ -70,6 +74,8 @@ def ingest_object(item: PoolObject, ports: Ports) -> Outcome:
     problems = [one for one in settled if one.status == "quarantined"]
     if problems:
         ports.data.put(layout.quarantine(oid), _jsonl({"key": item.key, **one.to_json()} for one in problems))
+    if labels:
+        ports.data.put(layout.imported(oid), _pack({"key": item.key, **one} for one in labels))
     _write_occurrences(oid, settled, ports)
     duplicated = len(settled) - len(kept) - len(problems)
     body = {"oid": oid, "accepted": len(kept), "duplicates": duplicated, "quarantined": len(problems)}
@@ -86,6 +92,19 @@ class _Draft:
     size: int
     """About how many bytes it takes in its part."""
     png: bytes | None = None
+    provenance: Mapping[str, Any] | None = None
+    """What the row says of where its label comes from."""
+
+    @property
+    def is_labeled(self) -> bool:
+        """Served requests come without labels, whatever an application sends."""
+        return self.record.label is not None and self.record.origin == "pool"
+
+
+def _label(draft: _Draft, home: str) -> dict[str, Any]:
+    """A line of `imports/<oid>.jsonl.gz`; `oid` names the object under which the content's record lies."""
+    body = {"row": draft.row, "id": draft.record.id, "oid": home, "label": draft.record.label}
+    return body | ({"winnow": draft.provenance} if draft.provenance else {})
 
 
 def _parts(found: Iterable[_Draft | Occurrence]) -> Iterator[list[_Draft | Occurrence]]:
@@ -207,13 +226,14 @@ def _origin(item: PoolObject) -> Origin:
 def _draft(row: Row, oid: str, origin: Origin, ports: Ports) -> _Draft:
     make = _text_payload if row.text is not None else _row_payload if row.row is not None else _image_payload
     found = make(row, ports)
-    salt = ports.loop.privacy.salt
+    salt, fields = ports.loop.privacy.salt, dict(row.fields)
+    provenance = fields.pop("winnow", None)
     record = Record(
         id=found.identity, oid=oid, kind=ports.loop.task.kind, cluster=found.cluster,
         role=role(found.cluster, salt=salt), key=uniform_key(found.cluster, salt=salt),
-        text=found.text, image=found.image, row=found.row, origin=origin, **row.fields,
+        text=found.text, image=found.image, row=found.row, origin=origin, **fields,
     )  # fmt: skip
-    return _Draft(record, row.number, found.masked, found.size, found.png)
+    return _Draft(record, row.number, found.masked, found.size, found.png, provenance)
 
 
 @dataclass(frozen=True)
@@ -283,10 +303,10 @@ def _image_payload(row: Row, ports: Ports) -> _Payload:
 
 def _claim_contents(
     found: Sequence[_Draft], oid: str, superseded: Sequence[str], ports: Ports, *, before: Container[str]
-) -> tuple[list[_Draft], list[_Draft]]:
-    """Those whose content is ours to score, and those somebody had already. The first row of a content speaks for it.
+) -> tuple[list[_Draft], list[_Draft], dict[str, str]]:
+    """Those whose content is ours to score, those somebody had already, and which object has them.
 
-    `before` are the contents of this object's earlier parts.
+    The first row of a content speaks for it. `before` are the contents of this object's earlier parts.
     """
     first: dict[str, _Draft] = {}
     duplicates: list[_Draft] = []
@@ -298,16 +318,19 @@ def _claim_contents(
     claims = [(f"CONTENT#{identity}", "CLAIM", {"oid": oid, "row": draft.row}) for identity, draft in first.items()]
     accepted: list[_Draft] = []
     taken: list[_Draft] = []
+    owners: dict[str, str] = {}
     for draft, owner in zip(first.values(), ports.table.put_new_many(claims), strict=True):
         ours = owner is None or owner["oid"] == oid
         if not ours and owner is not None and _is_superseded(owner["oid"], superseded, ports):
             ours = _take_over(draft, oid, owner["oid"], ports)
         (accepted if ours else taken).append(draft)
+        if not ours and owner is not None:
+            owners[draft.record.id] = str(owner["oid"])
     duplicates += taken
     ports.table.put_new_many(
         [(f"CONTENT#{one.record.id}", f"ALSO#{oid}#{one.row}", {"oid": oid, "row": one.row}) for one in taken]
     )
-    return accepted, duplicates
+    return accepted, duplicates, owners
 
 
 def _is_superseded(oid: str, known: Sequence[str], ports: Ports) -> bool:

@@ -11,6 +11,7 @@ from winnow.datasets.leaks import Member, leaks
 from winnow.digests import short_id
 from winnow.errors import ConfigError, Retryable
 from winnow.metrics import Metric
+from winnow.models.package import ANY_MASKER, UNMASKED
 from winnow.ports import Ports
 from winnow.privacy.masking import MASKER_VERSION
 from winnow.steps import Outcome, labeled, pointers, vectors
@@ -29,9 +30,15 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
     the `reason`), `model` and `dataset`. The same dataset, seed and committee size always give the same model id. What was
     begun is finished whatever the policy says now; only a new training must be worth its money.
 
+    `{"dataset": "import-<model>", "cause", "by", "at", "reason", "masker", "trained_on"}` asks for an imported model, whose
+    archive lies where a training job would have left it.
+
     Raises ConfigError when the version breaks its contract, Retryable while the model's job runs.
     """
     version = str(request["dataset"])
+    imported = layout.imported_model(version)
+    if imported is not None:
+        return _plan_import(imported, request, ports)
     dataset = labeled.load(ports.data, version)
     train = _checked(dataset, ports)
     failure: str | None = None
@@ -73,6 +80,27 @@ def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0, encoder
     """
     on_top = {} if encoder is None else {"encoder": encoder}
     return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt, **on_top})
+
+
+def _plan_import(model: str, request: Mapping[str, Any], ports: Ports) -> Outcome:
+    version, key = str(request["dataset"]), layout.training_spec(model)
+    masker = request["masker"] if request.get("masker") in (UNMASKED, ANY_MASKER) else _masker(ports)
+    spec = _spec(model, dataset=request.get("trained_on"), masker=masker, ports=ports)
+    spec["imported"] = {name: request.get(name) for name in ("by", "at", "reason")}
+    if ports.data.exists(key):
+        spec = json.loads(ports.data.get(key))
+    if "imported" not in spec:
+        return _skip(version, f"a model {model} was trained here; import yours under another id", model=model)
+    reason = _settled(model, ports)
+    if reason:
+        return _skip(version, reason, model=model)
+    champion, _ = pointers.champion(ports)
+    if not champion.is_bootstrap and champion.model != model and not spec["imported"]["reason"]:
+        return _skip(
+            version, f"{champion.model} is the champion; to replace it takes a reason (--replace)", model=model
+        )
+    ports.data.put_new(key, json.dumps(spec, indent=1, ensure_ascii=False).encode())
+    return _go(version, model, artifact=ports.data.uri(layout.training_artifact(ports.stack, model)))
 
 
 def _checked(dataset: Dataset, ports: Ports) -> list[JsonDict]:
@@ -162,21 +190,30 @@ def _settled(model: str, ports: Ports) -> str | None:
     return None
 
 
-def _write_spec(dataset: Dataset, train: Sequence[Mapping[str, Any]], model: str, ports: Ports) -> None:
+def _masker(ports: Ports) -> str:
+    return MASKER_VERSION if ports.loop.privacy.mask else UNMASKED
+
+
+def _spec(model: str, *, dataset: str | None, masker: str, ports: Ports) -> JsonDict:
     policy, task = ports.loop.training, ports.loop.task
+    return {
+        "format": 1, "model": model, "task": task.type, "kind": task.kind, "classes": list(task.classes),
+        "columns": dict(task.columns), "positive_class": task.positive_class, "masker": masker, "dataset": dataset,
+        "seed": policy.seed, "members": policy.members, "encoder": None,
+    }  # fmt: skip
+
+
+def _write_spec(dataset: Dataset, train: Sequence[Mapping[str, Any]], model: str, ports: Ports) -> None:
+    spec = _spec(model, dataset=dataset.version, masker=_masker(ports), ports=ports)
     encoder = vectors.configured(ports)
     if encoder is not None:
         if encoder.reads != dataset.kind:
-            raise ConfigError(f"training.encoder {policy.encoder!r} reads {encoder.reads}, task.kind is {dataset.kind}")
+            name = ports.loop.training.encoder
+            raise ConfigError(f"training.encoder {name!r} reads {encoder.reads}, task.kind is {dataset.kind}")
         known = vectors.gathered(encoder.digest, dataset.version, ports)
         found = {str(line["id"]): known[line["id"]] for line in train if line["id"] in known}
         ports.data.put(layout.training_vectors(model), vectors.pack(found))
-    spec = {
-        "format": 1, "model": model, "task": task.type, "kind": dataset.kind, "classes": list(dataset.classes),
-        "columns": dict(task.columns), "positive_class": task.positive_class,
-        "masker": MASKER_VERSION if ports.loop.privacy.mask else "none", "dataset": dataset.version,
-        "seed": policy.seed, "members": policy.members, "encoder": None if encoder is None else encoder.digest,
-    }  # fmt: skip
+        spec["encoder"] = encoder.digest
     ports.data.put(layout.training_spec(model), json.dumps(spec, indent=1, ensure_ascii=False).encode())
 
 

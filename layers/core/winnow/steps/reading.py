@@ -49,6 +49,9 @@ LONGEST = 2_000_000
 LONGEST_IMAGE = 32_000_000
 """The same where an image stands in it, in base64. A larger one is better dropped as a file of its own."""
 
+LONGEST_PROVENANCE = 20_000
+"""Characters of what a row may say about its label's past."""
+
 MOST_VALUES = 250_000
 """Values in one line of JSON: each may cost fifty times its three characters once it is parsed."""
 
@@ -79,6 +82,8 @@ class _Reading:
     limits: Limits
     parquet: Parquet
     say: Callable[[str], None]
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the file calls a field → what it means."""
 
     @property
     def bytes(self) -> int:
@@ -98,8 +103,19 @@ class _Reading:
     def wanted(self) -> frozenset[str] | None:
         """The columns that are looked at; None for all."""
         if self.task.kind == "table":
-            return frozenset(self.task.columns).union(RESERVED) if self.task.columns else None
-        return frozenset({self.task.kind, *RESERVED})
+            return frozenset(self.task.columns).union(RESERVED, self.names) if self.task.columns else None
+        return frozenset({self.task.kind, *RESERVED, *self.names})
+
+    def meant(self, found: Sequence[str]) -> list[str]:
+        """What fields mean. Raises BadInput when two of them mean the same."""
+        meant = [self.names.get(name, name) for name in found]
+        for name, target in self.names.items():
+            if name in found and meant.count(target) > 1:
+                raise BadInput(
+                    f"{self.key} has a field {target!r} beside {name!r}, which stands for it; rename or remove one",
+                    code="duplicate-column",
+                )
+        return meant
 
 
 def rows(
@@ -110,17 +126,19 @@ def rows(
     limits: Limits,
     parquet: Parquet,
     say: Callable[[str], None] = lambda fact: None,
+    names: Mapping[str, str] | None = None,
 ) -> Iterator[Row]:
     """The rows of an object; what follows a damaged place becomes one row with the reason.
 
     `say` hears what was decided about the object that its reader should know, such as another encoding than UTF-8.
+    `names` says of fields and columns that are called otherwise what they are, such as `{"sentiment": "label"}`.
     Raises BadInput when the object as a whole cannot be read: empty, unknown, or of another kind.
 
     >>> found = rows(b"one\\n\\ntwo", key="a.txt", task=Task(), limits=Limits(), parquet=None)
     >>> [row.text for row in found]
     ['one', 'two']
     """
-    reading = _Reading(key, task, limits, parquet, say)
+    reading = _Reading(key, task, limits, parquet, say, names or {})
     if not data:
         raise BadInput(f"{key} is empty", code="empty")
     cells = 0
@@ -217,6 +235,8 @@ def _json_row(number: int, text: str, reading: _Reading) -> Row:
             json.dumps(body, ensure_ascii=False).encode()  # half of an escaped pair could not be stored
         if not isinstance(body, dict):
             raise BadInput(f"row {number} is not a JSON object", code="wrong-type")
+        if reading.names:
+            body = dict(zip(reading.meant(list(body)), body.values(), strict=True))
         return _record(number, body, _json_cells(number, body, reading), reading)
     except BadInput as problem:
         return Row(number, problem=problem)
@@ -267,7 +287,7 @@ def _parquet_rows(data: bytes, reading: _Reading) -> Iterator[Row]:
 
 def _sheet_rows(found: Sheet, reading: _Reading, *, dialect: Dialect | None = None) -> Iterator[Row]:
     """`dialect` when the cells are texts that know no types."""
-    names = column_names(found.header, where=reading.key, most=reading.limits.max_columns)
+    names = reading.meant(column_names(found.header, where=reading.key, most=reading.limits.max_columns))
     _check_header(names, reading)
     read: Callable[..., Cell] = cell if dialect is None else partial(_text_cell, dialect=dialect)
     with closing(found.records) as records:
@@ -383,7 +403,7 @@ def _fields(number: int, body: Mapping[str, Any], task: Task) -> dict[str, Any]:
             if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value)) > 256:
                 raise BadInput(f"row {number}: {name!r} must be a string of at most 256 characters", code="wrong-type")
             fields[target] = str(value)
-    slices = _slices(body.get("slices"))
+    slices = _mapping(body.get("slices"))
     if slices is not None:
         if not isinstance(slices, dict) or not all(isinstance(value, str) for value in slices.values()):
             raise BadInput(f"row {number}: 'slices' must map names to strings", code="wrong-type")
@@ -400,6 +420,11 @@ def _fields(number: int, body: Mapping[str, Any], task: Task) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             raise BadInput(f"row {number}: 'captured_at' must be an ISO 8601 time", code="wrong-type") from error
         fields["captured_at"] = captured
+    provenance = _mapping(body.get("winnow"))
+    if provenance is not None:
+        if not isinstance(provenance, dict) or len(json.dumps(provenance)) > LONGEST_PROVENANCE:
+            raise BadInput(f"row {number}: 'winnow' is what an export wrote there, unchanged", code="wrong-type")
+        fields["winnow"] = provenance
     label = body.get("label")
     if label is not None:
         known = _number_label(number, label, task) if task.type == "regression" else _class_label(number, label, task)
@@ -408,8 +433,8 @@ def _fields(number: int, body: Mapping[str, Any], task: Task) -> dict[str, Any]:
     return fields
 
 
-def _slices(value: Any) -> Any:
-    """CSV and Parquet may hold the mapping as JSON text; Parquet's rows leave out what a row has not."""
+def _mapping(value: Any) -> Any:
+    """CSV and Parquet may hold a mapping as JSON text; Parquet's rows leave out what a row has not."""
     if isinstance(value, str):
         try:
             return json.loads(value)

@@ -17,6 +17,7 @@ from winnow.ports import JsonDict, Ports, QueueName
 from winnow.records import PoolObject
 from winnow.steps import Outcome, deployment, pointers
 from winnow.steps.accounting import pending_objects
+from winnow.steps.import_labels import PARTITION
 from winnow.steps.plan_training import ATTEMPTS, model_of
 from winnow.steps.pointers import Champion
 from winnow.steps.suspects import Suspects
@@ -127,6 +128,21 @@ def _not_watched(world: World) -> Iterator[Finding]:
 
 def _watch(findings: Sequence[Finding], world: World) -> None:
     _resend("capture", findings, world)
+
+
+# Labels that came with records and did not become a dataset version
+
+
+def _not_imported(world: World) -> Iterator[Finding]:
+    done = {item["sk"] for item in world.ports.table.query(PARTITION)}
+    for key in world.ports.data.list(layout.IMPORTS):
+        oid = layout.oid_of_import(key)
+        if layout.import_batch(oid) not in done:
+            yield Finding(oid, key)
+
+
+def _import(findings: Sequence[Finding], world: World) -> None:
+    _resend("collect", findings, world)
 
 
 # Records the champion has not scored
@@ -299,6 +315,7 @@ def _restart(findings: Sequence[Finding], world: World) -> None:
 
 CHECKS: Mapping[str, Check] = {
     "ingest": Check(_not_ingested, _ingest, "sent to the ingest queue"),
+    "import": Check(_not_imported, _import, "sent to the collect queue"),
     "watch": Check(_not_watched, _watch, "sent to the capture queue"),
     "score": Check(_not_scored, _score, "sent to the score queue"),
     "rescore": Check(_not_rescored, _rescore, "started rescore"),

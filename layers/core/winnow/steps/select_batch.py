@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from winnow import layout
+from winnow.datasets.roles import lowest
 from winnow.digests import digest, short_id
 from winnow.errors import BadInput
 from winnow.loop import Loop
@@ -24,7 +25,7 @@ from winnow.selection import arms
 from winnow.selection.budget import affordable
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
-from winnow.steps.candidates import Candidates
+from winnow.steps.candidates import Candidates, indexed
 from winnow.steps.pointers import Champion, champion
 
 LEASE_SECONDS = 900
@@ -103,13 +104,9 @@ def _fresh_share(model: str, superseded: set[str], ports: Ports) -> float:
 
 
 def _pool(model: str, superseded: set[str], ports: Ports) -> Candidates | None:
-    shards = [Candidates.from_bytes(ports.data.get(item["key"])) for item in ports.table.query(f"SHARD#{model}")]
-    if not shards:
-        return None
-    rows = Candidates.concat(shards)
-    rows = rows.take(~np.isin(rows.oid, sorted(superseded))) if superseded else rows
+    rows = indexed(model, superseded, ports)
     # Order by uniform key, so that ties fall by chance that was fixed at ingest and not by arrival.
-    return rows.take(np.lexsort((rows.id, rows.key)))
+    return None if rows is None else rows.take(np.lexsort((rows.id, rows.key)))
 
 
 def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates, ports: Ports) -> Plan:
@@ -130,7 +127,7 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
     )  # fmt: skip
     picked = arms.plan_arms(
         columns, size, policy=_policy(loop), rng=rng, bootstrap=crowned.is_bootstrap,
-        evaluation_labeled=int((asked & (rows.role == "evaluation")).sum()),
+        evaluation_labeled=_evaluation_labeled(rows, taken, loop),
     )  # fmt: skip
     place = {identity: row for row, identity in enumerate(rows.id.tolist())}
     choices = []
@@ -150,6 +147,16 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
         cause=request.cause, phase="coverage" if crowned.is_bootstrap else "uncertainty",
         usd=str(price("select", loop) * len(choices)), created_at=ports.clock.now().isoformat(), choices=tuple(choices),
     )  # fmt: skip
+
+
+def _evaluation_labeled(rows: Candidates, taken: Mapping[str, Any], loop: Loop) -> int:
+    """How many evaluation records are asked or answered. Of imported labels only those in the pool's uniform sample count."""
+    sampled = rows.take(rows.role == "evaluation")
+    bound = lowest(sampled.key.tolist(), loop.acquisition.arms.evaluation_target)
+    return sum(
+        identity in taken and (key <= bound or not layout.is_import(taken[identity]["batch"]))
+        for identity, key in zip(sampled.id.tolist(), sampled.key.tolist(), strict=True)
+    )
 
 
 def _predicted(rows: Candidates, loop: Loop) -> list[str] | list[float]:

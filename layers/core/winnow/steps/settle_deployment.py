@@ -113,7 +113,7 @@ def _crown(known: Deployment, report: Mapping[str, Any], ports: Ports) -> None:
     crowned = Champion(
         model=known.model,
         number=champion.number + 1,
-        dataset=known.dataset,
+        dataset=None if layout.imported_model(known.dataset) else known.dataset,
         artifact=ports.data.uri(layout.training_artifact(ports.stack, known.model)),
         previous=champion.model,
         promoted_at=report["at"],
