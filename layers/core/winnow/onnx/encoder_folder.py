@@ -148,7 +148,8 @@ def _run(encode: Callable[[Sequence[Any]], Any], records: Sequence[Any]) -> Any:
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadModel(
-            f"{ENCODER_FILE} fails on {len(records)} plain records: {line[:300]}; try it on such data (max_tokens in {ENCODER_CARD} shortens texts)"
+            f"{ENCODER_FILE} fails on {len(records)} plain records: {line[:300]}; try it on such data (max_tokens in "
+            f"{ENCODER_CARD} shortens texts)"
         ) from error
     if not np.isfinite(vectors).all():
         raise BadModel(f"{ENCODER_FILE} gives NaN or infinity for plain records; export it again")
