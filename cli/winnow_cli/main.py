@@ -213,9 +213,24 @@ def _run_put(given: argparse.Namespace) -> int:
 def _import(commands: Commands) -> None:
     importing = commands.add_parser("import", help="bring into the stack what was made elsewhere")
     actions = importing.add_subparsers(title="actions", metavar="WHAT", required=True)
+    encoder = actions.add_parser(
+        "encoder",
+        help="a network that makes vectors of texts or images, for models to be trained on",
+        description="Imports a folder with model.onnx (and tokenizer.json, when it reads texts). Name it in loop.yaml under "
+        "training.encoder: the models trained from then on stand on it.",
+    )
+    encoder.add_argument("folder", type=Path, metavar="DIR", help="the folder")
+    encoder.add_argument("--name", help="what loop.yaml calls it (default: the folder's name)")
+    _stack(encoder)
+    encoder.set_defaults(run=_run_import_encoder)
     _import_labels(actions)
     _import_model(actions)
-    _import_encoder(actions)
+
+
+def _run_import_encoder(given: argparse.Namespace) -> int:
+    from winnow_cli.importing_encoder import run
+
+    return run(given)
 
 
 def _import_labels(actions: Commands) -> None:
@@ -259,25 +274,6 @@ def _import_model(actions: Commands) -> None:
 
 def _run_import_model(given: argparse.Namespace) -> int:
     from winnow_cli.importing_model import run
-
-    return run(given)
-
-
-def _import_encoder(actions: Commands) -> None:
-    encoder = actions.add_parser(
-        "encoder",
-        help="a network that makes vectors of texts or images, for models to be trained on",
-        description="Imports a folder with model.onnx (and tokenizer.json, when it reads texts). Name it in loop.yaml under "
-        "training.encoder: the models trained from then on stand on it.",
-    )
-    encoder.add_argument("folder", type=Path, metavar="DIR", help="the folder")
-    encoder.add_argument("--name", help="what loop.yaml calls it (default: the folder's name)")
-    _stack(encoder)
-    encoder.set_defaults(run=_run_import_encoder)
-
-
-def _run_import_encoder(given: argparse.Namespace) -> int:
-    from winnow_cli.importing_encoder import run
 
     return run(given)
 

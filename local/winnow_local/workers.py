@@ -33,7 +33,7 @@ TRACE = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sample
 @contextmanager
 def workers(cloud: Cloud) -> Iterator[Callable[[LambdaFunction, str], tuple[str, str | None, str]]]:
     """What runs a function: payload, error type and log of one call, in a worker that is free or new."""
-    idle, here = defaultdict[str, list[_Worker]](list), Path(__file__).parent
+    idle, here = defaultdict[str, list[Worker]](list), Path(__file__).parent
     with door(cloud) as url, tempfile.NamedTemporaryFile(prefix="winnow-clock-") as clock, ExitStack() as opened:
 
         def run(function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
@@ -47,9 +47,9 @@ def workers(cloud: Cloud) -> Iterator[Callable[[LambdaFunction, str], tuple[str,
                 idle[function.function_name].append(worker)
             return answer
 
-        def new(function: LambdaFunction) -> _Worker:
+        def new(function: LambdaFunction) -> Worker:
             code = Path(function.code["S3Key"])
-            worker = _Worker(function, code, {
+            worker = Worker(function, code, {
                 **environment_of(function), "PATH": os.environ.get("PATH", ""), "AWS_ENDPOINT_URL": url,
                 "PYTHONPATH": os.pathsep.join(map(str, [here / "worker", here.parent, *cloud.layers])),
                 "AWS_ACCESS_KEY_ID": "FOOBARKEY", "AWS_SECRET_ACCESS_KEY": "FOOBARSECRET",
@@ -61,17 +61,19 @@ def workers(cloud: Cloud) -> Iterator[Callable[[LambdaFunction, str], tuple[str,
         yield run
 
 
-class _Worker:
+class Worker:
     """One process and its Runtime API, which answers only while a call is under way: until then the process waits."""
 
-    def __init__(self, function: LambdaFunction, code: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, function: LambdaFunction, code: Path, environment: dict[str, str], *, python: str = sys.executable
+    ) -> None:  # fmt: skip
         self._function, self._read, self._deadline, self._body = function, 0, 0.0, ""
         self._reply: tuple[str, str | None] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._api = make_server("127.0.0.1", 0, Request.application(self._answer))
         self._api.timeout = 0.2
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", str(function.handler)], cwd=code, stdout=self._output,
+            [python, "-m", "awslambdaric", str(function.handler)], cwd=code, stdout=self._output,
             env={**environment, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.port}"}, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

@@ -74,6 +74,20 @@ def test_layers_are_built_without_dependency_resolution() -> None:
             assert "pip install" not in recipe or "--no-deps" in recipe
 
 
+@pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "x86_64"), ("arm64", "aarch64")])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layers_wheels_are_for_the_functions_architecture(layer: str, architecture: str, machine: str) -> None:
+    target = f"build-{layer.capitalize()}Layer"
+    environment = {**os.environ, "WINNOW_ARCHITECTURE": architecture, "ARTIFACTS_DIR": "/artifacts"}
+
+    said = subprocess.run(
+        ["make", "-n", target], cwd=ROOT / "layers" / layer, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert set(re.findall(r"--platform \w*?_(x86_64|aarch64)\b", said)) == {machine}
+    assert "--only-binary :all:" in said
+
+
 def test_sam_would_drop_no_folder_of_a_layer() -> None:
     for root in ("layers/core", "layers/inference", "layers/formats", "training"):
         named = {path.name for path in (ROOT / root).rglob("*") if path.is_dir()}

@@ -45,10 +45,9 @@ WRITES = {
 """The families of artifacts each hop writes, beside the two pointers."""
 
 PREFIXES = (
-    "batches", "candidates", "capture", "code", "config", "contents", "datasets",
-    "embeddings/e1/batches", "embeddings/e1/records", "encoders", "feedback", "imports", "jobs",
-    "labels", "models", "occurrences", "production", "quarantine", "records", "reports", "scores", "templates",
-    "training", "training-output",
+    "batches", "candidates", "capture", "code", "config", "contents", "datasets", "embeddings/e1/batches",
+    "embeddings/e1/records", "encoders", "feedback", "imports", "jobs", "labels", "models", "occurrences", "production",
+    "quarantine", "records", "reports", "scores", "templates", "training", "training-output",
 )  # fmt: skip
 
 OWNERS = {

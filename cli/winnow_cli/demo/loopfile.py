@@ -68,8 +68,10 @@ def loop_file(
         "quality": {
             "workers_per_item": WORKERS_PER_ITEM, "consensus": "majority" if data.classes else "median", "min_confidence": 0.6,
         },
-        "training": {"min_labels": 10, "min_new_labels": max(2, batch // 8), "members": 4, "seed": seed,
-                     "encoder": ENCODER if encoded else None},
+        "training": {
+            "min_labels": 10, "min_new_labels": max(2, batch // 8), "members": 4, "seed": seed,
+            "encoder": ENCODER if encoded else None,
+        },
         "gate": {
             "metric": "auto" if data.positive is None else "average_precision",
             "min_records": min(50, max(10, evaluation // 2)), "planned_looks": rounds + 2,

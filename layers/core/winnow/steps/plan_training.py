@@ -85,7 +85,7 @@ def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0, encoder
 def _plan_import(model: str, request: Mapping[str, Any], ports: Ports) -> Outcome:
     version, key = str(request["dataset"]), layout.training_spec(model)
     masker = request["masker"] if request.get("masker") in (UNMASKED, ANY_MASKER) else _masker(ports)
-    spec = _spec(model, dataset=request.get("trained_on"), masker=masker, ports=ports)
+    spec = _spec(model, dataset=request.get("trained_on"), masker=masker, encoder=None, ports=ports)
     spec["imported"] = {name: request.get(name) for name in ("by", "at", "reason")}
     if ports.data.exists(key):
         spec = json.loads(ports.data.get(key))
@@ -194,17 +194,16 @@ def _masker(ports: Ports) -> str:
     return MASKER_VERSION if ports.loop.privacy.mask else UNMASKED
 
 
-def _spec(model: str, *, dataset: str | None, masker: str, ports: Ports) -> JsonDict:
+def _spec(model: str, *, dataset: str | None, masker: str, encoder: str | None, ports: Ports) -> JsonDict:
     policy, task = ports.loop.training, ports.loop.task
     return {
         "format": 1, "model": model, "task": task.type, "kind": task.kind, "classes": list(task.classes),
         "columns": dict(task.columns), "positive_class": task.positive_class, "masker": masker, "dataset": dataset,
-        "seed": policy.seed, "members": policy.members, "encoder": None,
+        "seed": policy.seed, "members": policy.members, "encoder": encoder,
     }  # fmt: skip
 
 
 def _write_spec(dataset: Dataset, train: Sequence[Mapping[str, Any]], model: str, ports: Ports) -> None:
-    spec = _spec(model, dataset=dataset.version, masker=_masker(ports), ports=ports)
     encoder = vectors.configured(ports)
     if encoder is not None:
         if encoder.reads != dataset.kind:
@@ -213,7 +212,8 @@ def _write_spec(dataset: Dataset, train: Sequence[Mapping[str, Any]], model: str
         known = vectors.gathered(encoder.digest, dataset.version, ports)
         found = {str(line["id"]): known[line["id"]] for line in train if line["id"] in known}
         ports.data.put(layout.training_vectors(model), vectors.pack(found))
-        spec["encoder"] = encoder.digest
+    named = None if encoder is None else encoder.digest
+    spec = _spec(model, dataset=dataset.version, masker=_masker(ports), encoder=named, ports=ports)
     ports.data.put(layout.training_spec(model), json.dumps(spec, indent=1, ensure_ascii=False).encode())
 
 
