@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from winnow.errors import BadModel, ConfigError
 from winnow.models.encoder import EncoderCard
 from winnow.models.package import ModelCard, ModelInput, ModelOutputs
 from winnow.models.predictions import Predictions
+from winnow.records import to_jsonl
 from winnow.steps import vectors
 from winnow.steps.batches import Choice, Plan
 from winnow.steps.evaluate_challenger import evaluate_challenger
@@ -203,6 +205,22 @@ def test_a_complete_batch_is_read_from_its_own_artifact_ever_after() -> None:
 
     given = vectors.unpack(ports.data.objects[layout.training_vectors(outcome.body["model"])])
     assert sorted(given) == ["t0", "t1", "t2", "t3"]
+
+
+def test_labels_that_came_with_their_records_have_their_vectors_too() -> None:
+    ports = labeled_world()
+    batch, rows = layout.import_batch("o7"), [f"t{n}" for n in range(4)]
+    commit(ports, "d2", train=lines("t", [*CLASSES, *CLASSES]), batches=(batch,))
+    entries = [{"id": name, "oid": "o8", "row": n, "label": "x"} for n, name in enumerate(rows)]
+    ports.data.objects[layout.imported("o7")] = gzip.compress(to_jsonl(entries))
+    known = {name: np.array([n, 1], np.float32) for n, name in enumerate([*rows, "another"])}
+    ports.data.objects[layout.embeddings(ENCODER.digest, layout.records("o8"))] = vectors.pack(known)
+
+    outcome = plan_training({"dataset": "d2", "cause": "labels"}, ports)
+
+    given = vectors.unpack(ports.data.objects[layout.training_vectors(outcome.body["model"])])
+    assert {name: vector[0] for name, vector in given.items()} == {"t0": 0, "t1": 1, "t2": 2, "t3": 3}
+    assert sorted(vectors.kept(ENCODER.digest, "d2", ports)) == rows
 
 
 def test_an_encoder_that_was_never_imported_is_named_before_money_is_spent() -> None:

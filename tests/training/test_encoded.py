@@ -9,6 +9,8 @@ from typing import Any
 
 import encoded
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 import scipy.sparse
 import train
@@ -20,7 +22,7 @@ from tests.encoders import folder, image_graph, text_graph, tokenizer
 from tests.training.test_job import pictures, run_job, texts
 from winnow.errors import BadModel
 from winnow.models.encoder import EncoderCard
-from winnow.models.package import MODEL_FILE, UNMASKED, ModelCard
+from winnow.models.package import MODEL_FILE, UNMASKED, ModelCard, digest
 from winnow.onnx.bootstrap import encoded_bootstrap
 from winnow.onnx.check import check_package, validate_package
 from winnow.onnx.encoder import Encoder, files_reader
@@ -269,3 +271,63 @@ def test_a_head_for_other_vectors_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BadModel, match=r"inputs\[encoded\] takes 4 columns; \(n, 6\) is given to it"):
         check_package(root)
+
+
+def _bomb(kind: str) -> bytes:
+    """A graph that asks for 40 GB, or counts to 10^15, before it says anything."""
+    graph = onnx.helper.make_graph(
+        {
+            "memory": [
+                onnx.helper.make_node("ConstantOfShape", ["large"], ["filled"]),
+                onnx.helper.make_node("ReduceSum", ["filled"], ["sum"], keepdims=0),
+            ],
+            "time": [onnx.helper.make_node("Loop", ["trips", "", "zero"], ["sum"], body=_body())],
+        }[kind]
+        + [
+            onnx.helper.make_node("Cast", ["input_ids"], ["floats"], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Add", ["floats", "sum"], ["y"]),
+        ],
+        "bomb",
+        [onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["n", 2])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])],
+        [
+            onnx.numpy_helper.from_array(np.array([10_000_000_000]), "large"),
+            onnx.numpy_helper.from_array(np.array(10**15), "trips"),
+            onnx.numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def _body() -> onnx.GraphProto:
+    value = onnx.helper.make_tensor_value_info
+    return onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Identity", ["go"], ["on"]),
+            onnx.helper.make_node("Cos", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            value("i", onnx.TensorProto.INT64, []),
+            value("go", onnx.TensorProto.BOOL, []),
+            value("before", onnx.TensorProto.FLOAT, []),
+        ],
+        [value("on", onnx.TensorProto.BOOL, []), value("after", onnx.TensorProto.FLOAT, [])],
+    )
+
+
+@pytest.mark.parametrize(("kind", "code"), [("memory", "model-memory"), ("time", "model-timeout")])
+def test_an_encoder_that_is_a_bomb_ends_the_child_and_nothing_else(tmp_path: Path, kind: str, code: str) -> None:
+    files = {"encoder.onnx": _bomb(kind), "tokenizer.json": tokenizer(WORDS)}
+    encoder = EncoderCard(
+        reads="text", dimensions=2, output="y", pooling="none", max_tokens=2,
+        files={name: digest(content) for name, content in files.items()},
+    )  # fmt: skip
+    card, graph = encoded_bootstrap("m-1", encoder, classes=["a", "b"])
+    root = folder(tmp_path, {**files, MODEL_FILE: graph, "model.json": card.to_bytes()})
+
+    with pytest.raises(BadModel) as refused:
+        validate_package(root, seconds=10, megabytes=1024)
+
+    assert refused.value.code == code

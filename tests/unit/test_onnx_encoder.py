@@ -278,6 +278,26 @@ def test_a_folder_that_holds_no_encoder_is_refused_with_the_reason(tmp_path: Pat
         read_encoder(folder(tmp_path, files))
 
 
+def test_a_text_longer_than_the_network_can_read_is_found_out_at_once(tmp_path: Path) -> None:
+    graph = GraphBuilder("sixteen places")
+    ids = graph.input("input_ids", INT64, ("n", "t"))
+    words = graph.op("Gather", graph.constant(np.array(TABLE, np.float32)), ids)
+    length = graph.op("Gather", graph.op("Shape", ids), graph.constant(np.array(1)))
+    places = graph.op("Range", graph.constant(np.array(0)), length, graph.constant(np.array(1)))
+    graph.output(
+        "y",
+        graph.op("Add", words, graph.op("Gather", graph.constant(np.ones((16, 2), np.float32)), places)),
+        FLOAT,
+        ("n", "t", 2),
+    )
+    path = folder(tmp_path, {"model.onnx": graph.to_bytes(), "tokenizer.json": tokenizer(WORDS)})
+
+    with pytest.raises(BadModel, match=r"max_tokens in encoder\.json shortens texts"):
+        read_encoder(path)
+
+    assert loaded(folder(path, {"encoder.json": {"max_tokens": 16}})).encode(["dog " * 99]).shape == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("limit", "file"), [("MAX_ENCODER_BYTES", "model.onnx"), ("MAX_TOKENIZER_BYTES", "tokenizer.json")]
 )

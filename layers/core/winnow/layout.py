@@ -97,6 +97,15 @@ def import_batch(oid: str) -> str:
     return f"i{oid}"
 
 
+def oid_of_import_batch(batch: str) -> str:
+    """The object id in a name of `import_batch`.
+
+    >>> oid_of_import_batch(import_batch("oab"))
+    'oab'
+    """
+    return batch[1:]
+
+
 def is_import(batch: str) -> bool:
     """Whether a batch's name is one of `import_batch`.
 

@@ -54,7 +54,9 @@ COMPANY_TOLERANCE = 1e-5
 """Numbers of a vector may differ by this between a record by itself and one among others; else it is encoded alone."""
 
 _SMALL = 1 << 20
-_TEXTS = ("Where is my card?", "Où est ma carte? 我的卡在哪里", "again " * 40, "x")
+_TEXTS = ("Where is my card?", "Où est ma carte? 我的卡在哪里", "x")
+_LONGEST = 512
+"""Words of the longest text that is tried, where so many are let through."""
 
 
 def read_encoder(folder: str | Path) -> tuple[EncoderCard, dict[str, bytes]]:
@@ -146,7 +148,8 @@ def _run(encode: Callable[[Sequence[Any]], Any], records: Sequence[Any]) -> Any:
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadModel(
-            f"{ENCODER_FILE} fails on {len(records)} plain records: {line[:300]}; try it on such data"
+            f"{ENCODER_FILE} fails on {len(records)} plain records: {line[:300]}; try it on such data (max_tokens in "
+            f"{ENCODER_CARD} shortens texts)"
         ) from error
     if not np.isfinite(vectors).all():
         raise BadModel(f"{ENCODER_FILE} gives NaN or infinity for plain records; export it again")
@@ -155,7 +158,7 @@ def _run(encode: Callable[[Sequence[Any]], Any], records: Sequence[Any]) -> Any:
 
 def _probes(card: EncoderCard) -> list[Any]:
     if card.reads == "text":
-        return list(_TEXTS)
+        return [*_TEXTS, "again " * min(card.max_tokens or 1, _LONGEST)]
     noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     return [noise, *(np.full((8, 8, 3), level, np.uint8) for level in (0, 255))]
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zlib
@@ -20,6 +21,7 @@ from winnow import layout
 from winnow.errors import ConfigError, NotFound
 from winnow.models.encoder import EncoderCard
 from winnow.ports import JsonDict, Model, ObjectStore, Ports
+from winnow.records import from_jsonl
 from winnow.steps.batches import read_plan
 from winnow.steps.documents import document
 
@@ -117,17 +119,30 @@ def unpack(data: bytes) -> Known:
 
 def _collected(encoder: str, batch: str, ports: Ports) -> Known:
     try:
-        choices = read_plan(batch, ports).choices
+        wanted, keys = (_imported if layout.is_import(batch) else _asked)(encoder, batch, ports)
     except NotFound:
-        return {}  # labels that were imported: nobody planned a batch of them
+        return {}  # a batch of another stack, that came here with its labels
     known: Known = {}
-    for key in dict.fromkeys(choice.records for choice in choices):
-        known |= _read(layout.embeddings(encoder, key), ports.data) or {}
-    wanted = {choice.id for choice in choices}
+    for key in keys:
+        known |= _read(key, ports.data) or {}
     found = {name: vector for name, vector in known.items() if name in wanted}
     if len(found) == len(wanted):
         ports.data.put(layout.batch_embeddings(encoder, batch), pack(found))
     return found
+
+
+def _asked(encoder: str, batch: str, ports: Ports) -> tuple[set[str], list[str]]:
+    """The contents of a batch, and where their vectors lie."""
+    choices = read_plan(batch, ports).choices
+    keys = dict.fromkeys(layout.embeddings(encoder, choice.records) for choice in choices)
+    return {choice.id for choice in choices}, list(keys)
+
+
+def _imported(encoder: str, batch: str, ports: Ports) -> tuple[set[str], list[str]]:
+    """The same of labels that came with their records."""
+    entries = from_jsonl(gzip.decompress(ports.data.get(layout.imported(layout.oid_of_import_batch(batch)))))
+    homes = dict.fromkeys(f"{layout.EMBEDDINGS}{encoder}/{layout.RECORDS}{entry['oid']}/" for entry in entries)
+    return {entry["id"] for entry in entries}, [key for home in homes for key in ports.data.list(home)]
 
 
 def _batches(dataset: str, ports: Ports) -> list[str]:
