@@ -42,7 +42,7 @@ def salt_digest(salt: str) -> str:
     """What an export says of the salt, so that an import can tell whether roles are the same here.
 
     >>> salt_digest("winnow")
-    'f3c65d0b0b0a'
+    'a05876a352f4'
     """
     return digest({"salt": salt}, length=12)
 
@@ -159,8 +159,11 @@ def _is_whole(past: Mapping[str, Any]) -> bool:
 def _restored(label: Label, past: Mapping[str, Any]) -> _Proposed:
     names = ("batch", "arm", "strategy", "score", "rank", "model", "job", "guideline", "labeled_at")
     same = {name: past[name] for name in names if name in past}
-    answers = tuple(past.get("answers", ()))
-    return _Proposed(replace(label, **same, confidence=float(past["confidence"]), answers=answers), past["number"])
+    same |= {"answers": tuple(past.get("answers", ())), "confidence": float(past["confidence"])}
+    first = past.get("source")
+    if isinstance(first, dict):  # however often it travels, where it came from first stays known
+        same["source"] = {**(label.source or {}), "first": first.get("first", first)}
+    return _Proposed(replace(label, **same), past["number"])
 
 
 def _agreed(proposed: Sequence[_Proposed]) -> list[_Proposed]:
