@@ -72,7 +72,7 @@ def run(given: argparse.Namespace) -> int:
             print(json.dumps(told, indent=1, ensure_ascii=False))
         raise UsageError(_why_nothing(told, given))
     origin = {"by": given.by or _user(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
-    objects = list(_objects(look.seeds, loop, origin))
+    objects = list(_objects(look.seeds, loop, origin, name=given.files[0].name))
     known = set(_listed(stack, objects[0][0].rsplit("/", 1)[0]))
     told["objects"] = [
         {"key": key, "status": "known" if key in known else "dry run" if given.dry_run else "imported"}
@@ -101,8 +101,8 @@ def _look(seeds: Iterator[Seed], loop: Loop) -> Look:
     for seed in counted(seeds, "rows"):
         problem = seed.row.problem
         if problem is not None:
-            said = {"file": seed.file, "line": seed.row.number, "code": problem.code, "reason": str(problem)}
-            look.problems.append(said)
+            reason = str(problem).removeprefix(f"row {seed.row.number}: ")
+            look.problems.append({"file": seed.file, "line": seed.row.number, "code": problem.code, "reason": reason})
         elif "label" in seed.row.fields:
             look.seeds.append(seed)
             look.other_roles += seed.row.fields.get("winnow", {}).get("salt", salt) != salt
@@ -111,9 +111,9 @@ def _look(seeds: Iterator[Seed], loop: Loop) -> Look:
     return look
 
 
-def _objects(seeds: Sequence[Seed], loop: Loop, origin: JsonDict) -> Iterator[tuple[str, bytes]]:
+def _objects(seeds: Sequence[Seed], loop: Loop, origin: JsonDict, *, name: str) -> Iterator[tuple[str, bytes]]:
     """Key and body of the pool objects that hold the seeds; the same seeds give the same keys, whoever imports them when."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", seeds[0].file.rsplit("/", 1)[-1]).strip("-.")[:64] or "seeds"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:64] or "seeds"
     identity = digest(b"".join(to_jsonl([seed.body()]) for seed in seeds), length=20)
     room = int(loop.limits.max_object_mb * 1_000_000 * FULL)
     part: list[bytes] = []
@@ -168,9 +168,17 @@ def _lines(told: JsonDict, loop: Loop) -> Iterator[str]:
             yield f"  and {len(told['problems']) - SHOWN} more (--json lists them)"
 
 
+_REMEDIES = {
+    "unknown-class": "; is loop.yaml pushed (winnow config push), and --label the right field?",
+    "missing-payload": "; say --text FIELD where it has another name",
+    "wrong-type": "; say --text FIELD where it has another name",
+}
+
+
 def _why_nothing(told: JsonDict, given: argparse.Namespace) -> str:
     if told["problems"]:
-        return f"no row can be used; the first: {told['problems'][0]['reason']}"
+        remedy = _REMEDIES.get(told["problems"][0]["code"], "")
+        return f"no row can be used; the first: {told['problems'][0]['reason']}{remedy}"
     field = given.label or "label"
     return f"no row has a label under {field!r}; say --label FIELD, or drop unlabeled data with winnow put"
 

@@ -101,7 +101,8 @@ class Source:
                 for row in self._rows(data, name):
                     yield Seed(name, row)
         except BadInput as problem:
-            raise UsageError(f"{path}: {problem}") from problem
+            hint = "; --text and --label name fields that are called otherwise" if problem.code == "wrong-kind" else ""
+            raise UsageError(f"{path}: {problem}{hint}") from problem
 
     def _rows(self, data: bytes, key: str) -> Iterator[Row]:
         # One object's limits are not a file's: what is uploaded is divided.

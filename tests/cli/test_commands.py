@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -254,3 +256,65 @@ def test_a_demo_that_is_asked_wrongly_says_what_is_missing(
 ) -> None:
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+SEEDS = b'{"body": "fine", "mood": "positive"}\n{"body": "bad", "mood": "negative"}\n{"body": "so", "mood": "cow"}\n'
+
+
+def test_seeds_are_told_uploaded_once_and_in_the_form_ingest_reads(
+    aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, _ = bucket("pool"), bucket("data")
+    (tmp_path / "old.jsonl").write_bytes(SEEDS)
+    command = ["import", "labels", str(tmp_path / "old.jsonl"), "--label", "mood", "--text", "body", "--by", "ada"]
+    s3 = boto3.client("s3", region_name=REGION)
+
+    assert main([*command, "--dry-run"]) == 0
+    assert s3.list_objects_v2(Bucket=pool)["KeyCount"] == 0
+    said = capsys.readouterr().out
+    assert "3 rows: 2 with a usable label" in said
+    assert "old.jsonl, line 3: label 'cow' is none of task.classes (negative, positive)" in said
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main(command) == 0
+    assert "imported before, nothing changes" in capsys.readouterr().out
+
+    (entry,) = s3.list_objects_v2(Bucket=pool)["Contents"]
+    lines = gzip.decompress(s3.get_object(Bucket=pool, Key=entry["Key"])["Body"].read()).splitlines()
+    assert told["objects"] == [{"key": entry["Key"], "status": "imported"}]
+    assert (told["labeled"], told["classes"]) == (2, {"negative": 1, "positive": 1})
+    first = json.loads(lines[0])
+    assert {name: first[name] for name in ("text", "label")} == {"text": "fine", "label": "positive"}
+    assert (first["winnow"]["file"], first["winnow"]["line"], first["winnow"]["by"]) == ("old.jsonl", 1, "ada")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "is empty"),
+        (b'{"text": "a"}\n', "no row has a label under 'label'; say --label FIELD"),
+        (b'{"text": "a", "label": "cow"}\n', "is loop.yaml pushed"),
+        (b'{"body": "a", "label": "positive"}\n', "say --text FIELD"),
+    ],
+)
+def test_seeds_without_a_usable_row_are_refused_with_the_remedy(
+    body: bytes, said: str, aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, _ = bucket("pool"), bucket("data")
+    (tmp_path / "old.jsonl").write_bytes(body)
+
+    assert main(["import", "labels", str(tmp_path / "old.jsonl")]) == 2
+
+    assert said in capsys.readouterr().err
+    assert boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=pool)["KeyCount"] == 0
+
+
+def test_an_export_refuses_what_it_cannot_write(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there").mkdir()
+
+    assert main(["export", "pool", str(tmp_path / "there")]) == 2
+    assert main(["export", "pool", str(tmp_path / "new"), "--dataset", "d1"]) == 2
+
+    said = capsys.readouterr().err
+    assert "there exists; remove it or name another" in said
+    assert "--dataset belongs to `winnow export datasets`" in said

@@ -59,7 +59,7 @@ def imported(ports: Any, path: Path, **names: Any) -> dict[str, Any]:
     """What `winnow import labels` uploads, dropped and collected."""
     look = _look(Source(ports.loop, Names(**names)).seeds(path), ports.loop)
     assert look.problems == []
-    ((key, body),) = _objects(look.seeds, ports.loop, {"by": "ada", "at": "2026-01-05T09:00:00+00:00"})
+    ((key, body),) = _objects(look.seeds, ports.loop, {"by": "ada", "at": "2026-01-05T09:00:00+00:00"}, name=path.name)
     return drop(ports, body, key=key)[1]
 
 
@@ -214,8 +214,8 @@ def test_large_sets_become_several_objects_under_one_digest() -> None:
     body = seeds([f"{letter} text" for letter in "abcdefghij"])
     found = [sources.Seed("old.jsonl", row) for row in Source(ports.loop)._rows(body, "old.jsonl")]
 
-    first = list(_objects(found, ports.loop, {"by": "ada", "at": "2026-01-05"}))
-    later = list(_objects(found, ports.loop, {"by": "bob", "at": "2027-01-05"}))
+    first = list(_objects(found, ports.loop, {"by": "ada", "at": "2026-01-05"}, name="old.jsonl"))
+    later = list(_objects(found, ports.loop, {"by": "bob", "at": "2027-01-05"}, name="old.jsonl"))
 
     assert [key for key, _ in first] == [key for key, _ in later]
     assert [key.rsplit("/", 1)[1] for key, _ in first] == [f"old.jsonl-00{n}.jsonl.gz" for n in range(3)]

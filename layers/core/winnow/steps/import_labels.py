@@ -16,8 +16,9 @@ import gzip
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,7 @@ from winnow.metrics import Metric
 from winnow.ports import JsonDict, Ports
 from winnow.records import Arm, Label, Record, from_jsonl, to_jsonl
 from winnow.steps import Outcome, labeled
+from winnow.steps.batches import reservations
 from winnow.steps.dataset_versions import commit, evaluation_bound, lines
 from winnow.steps.pointers import head
 
@@ -42,7 +44,7 @@ def salt_digest(salt: str) -> str:
     """What an export says of the salt, so that an import can tell whether roles are the same here.
 
     >>> salt_digest("winnow")
-    'f3c65d0b0b0a'
+    'a05876a352f4'
     """
     return digest({"salt": salt}, length=12)
 
@@ -56,7 +58,8 @@ def import_labels(oid: str, ports: Ports) -> Outcome:
     done = ports.table.get(PARTITION, batch)
     if done is not None and done["oid"] == oid:
         return Outcome({"import": oid, "skipped": "imported before"})
-    labels = _labels(oid, batch, ports)
+    records = cache(lambda: _records(oid, ports))
+    labels = _labels(oid, batch, records, ports)
     bound = _bound(labels, _known(ports), ports)
     version = None
     for name, group in groupby(labels, key=lambda label: label.batch):
@@ -64,7 +67,7 @@ def import_labels(oid: str, ports: Ports) -> Outcome:
         if name != batch:
             ports.data.put(layout.labels(name), _pack(members))
         if any(_is_used(label, bound, ports) for label in members):
-            version = commit(name, members, lambda: _records(oid, ports), ports)
+            version = commit(name, members, records, ports)
     if version is not None:
         ports.executions.start("improve", version, {"dataset": version, "cause": IMPORTED})
     ports.table.put(PARTITION, batch, {"oid": oid, "dataset": version})
@@ -101,15 +104,15 @@ def _records(oid: str, ports: Ports) -> dict[str, Record]:
     return found
 
 
-def _labels(oid: str, batch: str, ports: Ports) -> list[Label]:
+def _labels(oid: str, batch: str, records: Callable[[], Mapping[str, Record]], ports: Ports) -> list[Label]:
     """The import's labels, batch by batch, as an earlier run wrote them or decided now."""
     key = layout.labels(batch)
     try:
         return [Label.from_json(body) for body in from_jsonl(ports.data.get(key))]
     except NotFound:
         pass
-    records = _records(oid, ports)
-    proposed = _agreed([_proposed(entry, records[entry["id"]], batch, ports) for entry in _entries(oid, ports)])
+    contents = records()
+    proposed = _agreed([_proposed(entry, contents[entry["id"]], batch, ports) for entry in _entries(oid, ports)])
     own = _claimed(proposed, oid, ports)
     labels = [
         replace(one.label, batch=one.label.batch if one.label.batch in own else batch)
@@ -159,8 +162,11 @@ def _is_whole(past: Mapping[str, Any]) -> bool:
 def _restored(label: Label, past: Mapping[str, Any]) -> _Proposed:
     names = ("batch", "arm", "strategy", "score", "rank", "model", "job", "guideline", "labeled_at")
     same = {name: past[name] for name in names if name in past}
-    answers = tuple(past.get("answers", ()))
-    return _Proposed(replace(label, **same, confidence=float(past["confidence"]), answers=answers), past["number"])
+    same |= {"answers": tuple(past.get("answers", ())), "confidence": float(past["confidence"])}
+    first = past.get("source")
+    if isinstance(first, dict):  # however often it travels, where it came from first stays known
+        same["source"] = {**(label.source or {}), "first": first.get("first", first)}
+    return _Proposed(replace(label, **same), past["number"])
 
 
 def _agreed(proposed: Sequence[_Proposed]) -> list[_Proposed]:
@@ -198,12 +204,14 @@ def _settled(labels: Sequence[Label], ports: Ports) -> list[Label]:
     bound = _bound(labels, known, ports)
     wanted = [label for label in labels if _is_used(label, bound, ports)]
     entries = [(layout.RESERVATION, label.id, {"batch": label.batch, "state": "labeled"}) for label in wanted]
-    holders = {one.id: item for one, item in zip(wanted, ports.table.put_new_many(entries), strict=True)}
+    holders: dict[str, JsonDict | None] = {**reservations(ports)}
+    holders |= {one.id: item for one, item in zip(wanted, ports.table.put_new_many(entries), strict=True)}
+    mine = {one.id for one in wanted if holders[one.id] is None}
     settled = []
     for label in labels:
         line = known.get(label.id)
-        holder = holders[label.id] if label.id in holders else ports.table.get(layout.RESERVATION, label.id)
-        if label.status != "labeled" or (holder is not None and holder["batch"] == label.batch):
+        holder = holders.get(label.id)
+        if label.status != "labeled" or label.id in mine or (holder is not None and holder["batch"] == label.batch):
             settled.append(label)
         elif line is not None and line["label"] == label.label:
             continue

@@ -173,7 +173,8 @@ def _last_judged(ports: Ports) -> str | None:
     A few labels more than that teach little, and another look at the evaluation set would be spent on them.
     """
     looks = ports.table.query("LOOK")
-    return looks[-1]["dataset"] if looks else pointers.champion(ports)[0].dataset
+    judged = looks[-1]["dataset"] if looks else pointers.champion(ports)[0].dataset
+    return judged if judged and ports.data.exists(layout.dataset(judged)) else None
 
 
 def _settled(model: str, ports: Ports) -> str | None:
