@@ -207,6 +207,16 @@ def test_a_grey_encoder_gets_one_channel(tmp_path: Path) -> None:
     assert encoder.encode([ORANGE]).tolist() == [[1.0]]
 
 
+def test_the_graph_may_have_any_name_when_it_is_the_only_one(tmp_path: Path) -> None:
+    tokens, graph = {"tokenizer.json": tokenizer(WORDS)}, text_graph(TABLE)
+    only = folder(tmp_path / "1", {**tokens, "onnx/model_int8.onnx": graph})
+    both = folder(tmp_path / "2", {**tokens, "model_int8.onnx": graph, "onnx/model_fp16.onnx": graph})
+
+    assert loaded(only).card.dimensions == 2
+    with pytest.raises(BadModel, match=r"model_int8\.onnx, model_fp16\.onnx; name the one to take encoder\.onnx"):
+        read_encoder(both)
+
+
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
     text, _ = read_encoder(pets(tmp_path / "text"))
     image, _ = read_encoder(folder(tmp_path / "image", {"model.onnx": image_graph(("n", 3, 4, 4), axes=(2, 3))}))

@@ -1,6 +1,6 @@
 """An encoder as people keep it: a folder with a graph, a tokenizer and the small files that say how they are used.
 
-    model.onnx | encoder.onnx | onnx/model.onnx   the graph, in one file
+    encoder.onnx | model.onnx | onnx/model.onnx   the graph, in one file; or the only *.onnx there is
     tokenizer.json                                for text: Hugging Face's tokenizers format
     encoder.json                                  optional: pooling, max_tokens, output, shape, layout, mean, std
     sentence_bert_config.json, 1_Pooling/config.json, config.json, preprocessor_config.json     optional, as published
@@ -65,9 +65,7 @@ def read_encoder(folder: str | Path) -> tuple[EncoderCard, dict[str, bytes]]:
     Raises `BadModel` naming the file or field and the remedy.
     """
     root = Path(folder)
-    graph = next((root / name for name in GRAPHS if (root / name).is_file()), None)
-    if graph is None:
-        raise BadModel(f"{root} holds no {', '.join(GRAPHS[:2])}; give the folder of an encoder's ONNX file")
+    graph = _graph(root)
     content = _content(graph, limit=MAX_ENCODER_BYTES)
     facts = read_facts(content)
     check_operators(facts, file=graph.name)
@@ -80,6 +78,17 @@ def read_encoder(folder: str | Path) -> tuple[EncoderCard, dict[str, bytes]]:
     settings = {**settings, **_own_settings(root)}
     names = {name: digest(body) for name, body in files.items()}
     return _settled({**settings, "files": names}, files), files
+
+
+def _graph(root: Path) -> Path:
+    """The graph under one of its usual names, or the only one there is."""
+    usual = [root / name for name in GRAPHS if (root / name).is_file()]
+    found = usual or sorted([*root.glob("*.onnx"), *root.glob("onnx/*.onnx")])
+    if not found:
+        raise BadModel(f"{root} holds no {', '.join(GRAPHS[:2])}; give the folder of an encoder's ONNX file")
+    if not usual and len(found) > 1:
+        raise BadModel(f"{root} holds {', '.join(path.name for path in found[:4])}; name the one to take {GRAPHS[0]}")
+    return found[0]
 
 
 def check_operators(facts: Facts, *, file: str) -> None:
