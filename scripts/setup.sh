@@ -31,7 +31,8 @@ if ! usable .venv/bin/python; then
 fi
 if ! { [ -x .cache/uv/bin/uv ] && .cache/uv/bin/uv pip sync --quiet --require-hashes --python .venv/bin/python requirements.lock; }; then
     echo "winnow: installing with pip (slower)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+    # The lock is complete, but for what pyproject.toml says is never imported.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 fi
 if ! { [ -x .cache/uv/bin/uv ] && .cache/uv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .; }; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -17,9 +17,10 @@ if _CHECKOUT.is_dir():
 
 import numpy as np  # noqa: E402
 from image_model import CELLS, ORIENTATIONS, add_gradients, add_grey  # noqa: E402
-from text_model import add_uniform, add_unit, build_hash_graph  # noqa: E402
+from text_model import add_unit, build_hash_graph  # noqa: E402
 
 from winnow.models.package import HASHED_WIDTH  # noqa: E402
+from winnow.onnx.bootstrap import add_uniform  # noqa: E402
 from winnow.onnx.wire import FLOAT, INT64, GraphBuilder  # noqa: E402
 
 SEED = 20_260_101

@@ -19,7 +19,42 @@ from logistic import Head, fit_logistic
 
 from winnow.models.calibration import fit_temperature, nll
 
-Features = npt.NDArray[np.float32] | scipy.sparse.csr_array
+
+class Joined:
+    """Sparse and dense float32 features of the same records side by side, (n, s + d), each multiplied in its own way."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, sparse: scipy.sparse.csr_array, dense: npt.NDArray[np.float32]) -> None:
+        self.sparse, self.dense = sparse, dense
+        self.shape = (len(dense), sparse.shape[1] + dense.shape[1])
+
+    def __matmul__(self, other: Any) -> Any:
+        """Times weights (s + d, k), or times the transpose of such features: (n, k) or (n, n)."""
+        if isinstance(other, _Transposed):
+            return (self.sparse @ other.sparse).toarray() + self.dense @ other.dense
+        split = self.sparse.shape[1]
+        return self.sparse @ other[:split] + self.dense @ other[split:]
+
+    def __getitem__(self, rows: Any) -> Joined:
+        return Joined(self.sparse[rows], self.dense[rows])
+
+    @property
+    def T(self) -> _Transposed:  # noqa: N802 - numpy's name
+        return _Transposed(self.sparse.T, self.dense.T)
+
+
+class _Transposed:
+    """The transpose (s + d, n) of `Joined`."""
+
+    def __init__(self, sparse: Any, dense: npt.NDArray[np.float32]) -> None:
+        self.sparse, self.dense = sparse, dense
+
+    def __matmul__(self, other: Any) -> Any:
+        return np.vstack([self.sparse @ other, self.dense @ other])
+
+
+Features = npt.NDArray[np.float32] | scipy.sparse.csr_array | Joined
 
 COSTS = (1.0, 8.0, 32.0, 128.0)
 """Inverse regularisation strengths tried, weakest fit first. Rows of features have length about 1."""
@@ -129,11 +164,11 @@ class Space:
 def span(features: Features, *, dimensions: int, rng: np.random.Generator) -> tuple[Space, npt.NDArray[np.float64]]:
     """A cheaper, equivalent space (ridge solutions lie in the span of the rows), and the principal directions."""
     count, width = features.shape
-    sparse = scipy.sparse.issparse(features)
+    sparse = scipy.sparse.issparse(features) or isinstance(features, Joined)
     if count > (ROTATE_SPARSE if sparse else ROTATE_DENSE) or count >= width:
         return Space(rows=features, basis=None), principal(features, dimensions=dimensions, rng=rng)
     product = features @ features.T
-    gram = product.toarray() if sparse else product
+    gram = product.toarray() if scipy.sparse.issparse(product) else product
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     keep = values > max(values[-1], 1e-12) * 1e-7
     values, vectors = values[keep][::-1], vectors[:, keep][:, ::-1]
@@ -191,12 +226,18 @@ class HeldOut:
 
     def best_cost(self) -> float:
         """The cost with the lowest calibrated loss; the second one when no fold can be fitted."""
+        return self.best()[0]
+
+    def best(self) -> tuple[float, float]:
+        """`best_cost` and its loss, which is infinite when no fold can be fitted."""
         if not self._usable:
-            return self._costs[1]
+            return self._costs[1], float("inf")
         searched = self._usable if len(self._targets) <= SEARCH_ALL_FOLDS else self._usable[:1]
         for number in searched:
             self._fit(number, self._costs)
-        return min(self._costs, key=lambda cost: self._judge(cost, searched)[2])
+        losses = {cost: self._judge(cost, searched)[2] for cost in self._costs}
+        cost = min(self._costs, key=losses.__getitem__)
+        return cost, losses[cost]
 
     def calibrate(self, cost: float) -> tuple[float, float | None, float | None]:
         """Temperature, accuracy and loss over all folds; 1 and None when none can be fitted."""

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Example:
     cluster: str
     arm: str = "imported"
     batch: int = 0
+    encoded: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """What an encoder makes of the payload, (E,)."""
 
     @property
     def row(self) -> Mapping[str, Cell]:

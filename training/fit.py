@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import encoded
 import image_model
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from table_model import TableFit, fit_classifier, fit_regression
 from threadpoolctl import threadpool_limits
 
 from winnow.errors import BadInput
+from winnow.models.encoder import EncoderCard
 from winnow.models.package import (
     DECLARED,
     MODEL_FILE,
@@ -44,13 +46,14 @@ class Fitted:
     graph: bytes
     inputs: tuple[ModelInput, ...]
     temperature: float
-    chosen: float | Recipe
-    """What was chosen on held-out records: the linear head's cost, or a table's recipe."""
+    chosen: float | Recipe | encoded.Choice
+    """What was chosen on held-out records: the linear head's cost, a table's recipe, or what stands on an encoder."""
     members: int
     metrics: dict[str, Any]
     task: str = "classification"
     notes: tuple[str, ...] = ()
     """What a person should know about the data, a sentence each."""
+    encoder: EncoderCard | None = None
 
 
 def fit(
@@ -63,9 +66,10 @@ def fit(
     task: str = "classification",
     columns: Mapping[str, str] | None = None,
     positive: str | None = None,
-    chosen: float | Recipe | None = None,
+    chosen: float | Recipe | encoded.Choice | None = None,
+    encoder: EncoderCard | None = None,
 ) -> Fitted:
-    """Fit on every example; with `chosen` nothing is searched for.
+    """Fit on every example; with `chosen` nothing is searched for. With an `encoder` the examples carry its vectors.
 
     Of tables, `columns` names the columns to use with their kinds (none: all of them, kinds found out), and `positive`
     the class whose average precision decides between models. Raises `ValueError` when a label is unknown, or fewer than
@@ -81,6 +85,10 @@ def fit(
                 examples, labels, classes=classes, seed=seed, members=members, declared=columns or {},
                 positive=positive, chosen=chosen,
             )  # fmt: skip
+        if encoder is not None:
+            return _fit_encoded(
+                examples, labels, encoder, kind=kind, classes=classes, seed=seed, members=members, chosen=chosen
+            )
         return _fit(examples, labels, kind=kind, classes=classes, seed=seed, members=members, cost=chosen)
 
 
@@ -121,12 +129,7 @@ def _fit(
         wanted = ModelInput(name="text", kind="text", source="text", form=WORDS)
         width = len(vocabulary.terms)
     else:
-        shape = _image_shape(examples)
-
-        def read(start: int, end: int) -> image_model.Images:
-            return np.stack([_tensor(example, shape=shape) for example in examples[start:end]])
-
-        extractor, rows = image_model.Extractor.learn(read, len(examples), shape=shape, rng=rng)
+        extractor, rows, shape = _image_features(examples, rng=rng)
         committee = fit_committee(
             rows, labels, classes=len(classes), groups=groups, members=members,
             dimensions=image_model.DIMENSIONS, rng=rng, cost=cost,
@@ -144,6 +147,76 @@ def _fit(
             committee, counts=np.bincount(labels, minlength=len(classes)).tolist(), classes=classes, width=width
         ),
     )
+
+
+def _image_features(
+    examples: Sequence[Example], *, rng: np.random.Generator
+) -> tuple[image_model.Extractor, npt.NDArray[np.float32], tuple[int, int, int]]:
+    """An extractor that learned from the images, what it makes of them (n, D), and the shape it wants."""
+    shape = _image_shape(examples)
+
+    def read(start: int, end: int) -> image_model.Images:
+        return np.stack([_tensor(example, shape=shape) for example in examples[start:end]])
+
+    extractor, rows = image_model.Extractor.learn(read, len(examples), shape=shape, rng=rng)
+    return extractor, rows, shape
+
+
+def _fit_encoded(
+    examples: Sequence[Example],
+    labels: npt.NDArray[np.int64],
+    encoder: EncoderCard,
+    *,
+    kind: str,
+    classes: Sequence[str],
+    seed: int,
+    members: int,
+    chosen: Any,
+) -> Fitted:
+    """A head over the encoder's vectors and the kind's own features, or trees over the vectors."""
+    if encoder.reads != kind:
+        raise ValueError(
+            f"the encoder reads {encoder.reads}, the examples are of kind {kind}; give one that reads {kind}"
+        )
+    vectors = np.stack([example.encoded for example in examples if example.encoded is not None])
+    groups = [example.cluster for example in examples]
+    rng = np.random.default_rng(seed)
+    own: encoded.Own
+    if kind == "text":
+        cleaned = [clean_text(str(example.payload)) for example in examples]
+        vocabulary = text_model.Vocabulary.learn(cleaned, columns=(1 + members) * len(classes))
+        own, wanted = vocabulary.features(cleaned), ModelInput(name="text", kind="text", source="text", form=WORDS)
+    else:
+        extractor, own, shape = _image_features(examples, rng=rng)
+        wanted = ModelInput(name="image", kind="image", source="image", shape=shape)
+    choice = chosen or encoded.choose(own, vectors, labels, groups=groups, rng=rng)
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    options = {"classes": len(classes), "groups": groups, "members": members, "rng": rng}
+    inputs = [ModelInput(name=encoded.VECTORS, kind="embedding")]
+    if choice.trees is None:
+        committee = encoded.fit_linear(own, vectors, labels, choice, **options)
+        figures = _metrics(committee, counts=counts, classes=classes, width=own.shape[1] + encoder.dimensions)
+        figures |= {"model": "linear", "encoder_weight": choice.weight}
+        temperature, width = committee.temperature, encoder.dimensions
+        if kind == "text":
+            graph = text_model.build_graph(vocabulary, committee, seed=seed, encoded=width)
+        else:
+            graph = image_model.build_graph(extractor, committee, encoded=width)
+        inputs = [wanted, *inputs]
+    else:
+        found = encoded.fit_boosted(vectors, labels, choice.trees, **options)
+        graph = encoded.boosted_graph(found, width=encoder.dimensions)
+        temperature = found.heads.temperature
+        figures = {
+            "n": len(examples), "classes": dict(zip(classes, counts, strict=True)),
+            "classes_without_label": counts.count(0), "features": encoder.dimensions, "temperature": temperature,
+            "members": members, "model": "boosting", "rounds": choice.trees.rounds, "leaves": choice.trees.leaves,
+            **{name: round(value, 6) for name, value in found.figures.items() if np.isfinite(value)},
+        }  # fmt: skip
+    return Fitted(
+        graph=graph, inputs=tuple(inputs), temperature=temperature, chosen=choice, members=members, metrics=figures,
+        encoder=encoder,
+    )  # fmt: skip
 
 
 def _fit_table(
@@ -235,7 +308,7 @@ def card_of(
         classes=tuple(classes),
         inputs=fitted.inputs,
         masker=masker,
-        files={MODEL_FILE: digest(fitted.graph)},
+        files={MODEL_FILE: digest(fitted.graph), **(fitted.encoder.files if fitted.encoder else {})},
         outputs=ModelOutputs(
             members="members" if fitted.members else None,
             prediction="prediction" if fitted.task == "regression" else None,
@@ -244,6 +317,7 @@ def card_of(
         temperature=fitted.temperature,
         dataset=dataset,
         metrics={name: value for name, value in fitted.metrics.items() if name != "classes"},
+        encoder=fitted.encoder,
     )
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from committee import Committee
+from encoded import add_input
 from heads import add_heads
 
+from winnow.onnx.bootstrap import add_embedding
 from winnow.onnx.wire import FLOAT, GraphBuilder
 
 DIMENSIONS = 128
@@ -112,14 +114,24 @@ def _shares(width: int, *, channels: int) -> list[tuple[slice, float]]:
     return [(slice(0, colours), rest), (slice(colours, patches), colour_share), (slice(patches, width), rest)]
 
 
-def build_graph(extractor: Extractor, committee: Committee) -> bytes:
-    """The ONNX file: input `image`, float32 (n, S, S, C) in 0..1."""
+def build_graph(extractor: Extractor, committee: Committee, *, encoded: int = 0) -> bytes:
+    """The ONNX file: input `image`, float32 (n, S, S, C) in 0..1.
+
+    With `encoded` the committee's last so many weights are for the input `encoded`, an encoder's vectors (n, encoded),
+    which are the embedding then.
+    """
     graph = GraphBuilder("winnow-image")
     image = graph.input("image", FLOAT, ("n", extractor.side, extractor.side, extractor.channels))
     rows = add_features(graph, image, extractor)
     rows = graph.op("Mul", graph.op("Sub", rows, graph.constant(extractor.shift)), graph.constant(extractor.scale))
     heads = [committee.main, *committee.members]
     weights = np.hstack([head.weights for head in heads]).astype(np.float32)
+    if encoded:
+        vectors = add_input(graph, width=encoded)
+        both = graph.op("Concat", rows, vectors, axis=1)
+        add_heads(graph, graph.op("MatMul", both, graph.constant(weights)), committee.heads)
+        add_embedding(graph, vectors, width=encoded)
+        return graph.to_bytes()
     add_heads(graph, graph.op("MatMul", rows, graph.constant(weights)), committee.heads)
     embedding = graph.op("MatMul", rows, graph.constant(committee.axes.astype(np.float32)))
     graph.output("embedding", embedding, FLOAT, ("n", committee.axes.shape[1]))

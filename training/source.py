@@ -12,12 +12,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TRAINING = (
-    "train.py", "inference.py", "boosting.py", "columns.py", "committee.py", "examples.py", "fit.py", "heads.py",
-    "image_model.py", "logistic.py", "ridge.py", "search.py", "source.py", "table_files.py", "table_model.py",
-    "text_model.py", "vendored.py",
+    "train.py", "inference.py", "boosting.py", "build_backend.py", "columns.py", "committee.py", "encoded.py",
+    "examples.py", "fit.py", "heads.py", "image_model.py", "logistic.py", "ridge.py", "search.py", "source.py",
+    "table_files.py", "table_model.py", "text_model.py", "vendored.py",
 )  # fmt: skip
-SERVING = ("inference.py", "table_files.py", "vendored.py")
+SERVING = ("build_backend.py", "inference.py", "table_files.py", "vendored.py")
 LOCK = "wheels.lock"
+PYPROJECT = b'[build-system]\nrequires = []\nbuild-backend = "build_backend"\nbackend-path = ["."]\n'
+"""Of the code folder, which the serving toolkit has pip install: with pip's own backend that would need a network."""
 
 
 def build_source_archive() -> bytes:
@@ -31,7 +33,7 @@ def build_source_archive() -> bytes:
 
 def serving_files() -> dict[str, bytes]:
     """What `code/` of a model archive holds, by path: inference.py with everything it imports."""
-    return _files(SERVING)
+    return {**_files(SERVING), "pyproject.toml": PYPROJECT}
 
 
 def _files(scripts: tuple[str, ...]) -> dict[str, bytes]:

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from committee import Committee
+from encoded import add_input
 from heads import add_heads
 
+from winnow.onnx.bootstrap import add_embedding, add_uniform
 from winnow.onnx.wire import FLOAT, INT64, STRING, GraphBuilder
 
 PREFIXES = (3, 4, 5, 6)
@@ -96,8 +98,12 @@ class Vocabulary:
         return found, values * np.float32(_BLOCK_WEIGHT / length) if found else values
 
 
-def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int) -> bytes:
-    """The ONNX file: input `text`, strings (n,) that went through `clean_text`."""
+def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int, encoded: int = 0) -> bytes:
+    """The ONNX file: input `text`, strings (n,) that went through `clean_text`.
+
+    With `encoded` the committee's last so many weights are for the input `encoded`, an encoder's vectors (n, encoded),
+    which are the embedding then.
+    """
     graph = GraphBuilder("winnow-text")
     text = graph.input("text", STRING, ("n",))
     tokens, pairs, starts = _terms(graph, text)
@@ -108,12 +114,19 @@ def build_graph(vocabulary: Vocabulary, committee: Committee, *, seed: int) -> b
         keys_strings=list(vocabulary.terms), values_int64s=list(range(1, len(vocabulary.terms) + 1)), default_int64=0,
     )  # fmt: skip
     weights = _term_weights(graph, ids, vocabulary)
-    heads = [committee.main, *committee.members]
-    table = np.hstack([*(head.weights for head in heads), committee.axes]).astype(np.float32)
+    heads, own = [committee.main, *committee.members], len(vocabulary.terms)
+    axes = committee.axes[:own, : 0 if encoded else None]
+    table = np.hstack([*(head.weights[:own] for head in heads), axes]).astype(np.float32)
     table = np.vstack([np.zeros((1, table.shape[1]), np.float32), table])
     rows = graph.op("Gather", graph.constant(table), ids)
     sums = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.constant(np.array([1]))), rows)
     sums = graph.op("Squeeze", sums, graph.constant(np.array([1])))
+    if encoded:
+        vectors = add_input(graph, width=encoded)
+        upper = np.hstack([head.weights[own:] for head in heads]).astype(np.float32)
+        add_heads(graph, graph.op("Add", sums, graph.op("MatMul", vectors, graph.constant(upper))), committee.heads)
+        add_embedding(graph, vectors, width=encoded)
+        return graph.to_bytes()
     split = len(heads) * len(committee.seen)
     logits, position = graph.ops(
         "Split", sums, graph.constant(np.array([split, committee.axes.shape[1]])), outputs=2, axis=1
@@ -136,16 +149,6 @@ def build_hash_graph(*, seed: int) -> bytes:
     add_uniform(graph, hashed, count)
     graph.output("embedding", hashed, FLOAT, ("n", HASH_DIMENSIONS))
     return graph.to_bytes()
-
-
-def add_uniform(graph: GraphBuilder, rows: str, count: str) -> None:
-    """Output `probabilities`: 1 / count for each of `count` classes, one row a row of `rows`."""
-    first = graph.constant(np.array([0]))
-    height = graph.op("Slice", graph.op("Shape", rows), first, graph.constant(np.array([1])))
-    width = graph.op("Unsqueeze", count, first)
-    even = graph.op("Reciprocal", graph.op("Cast", width, to=FLOAT))
-    shape = graph.op("Concat", height, width, axis=0)
-    graph.output("probabilities", graph.op("Expand", even, shape), FLOAT, ("n", "classes"))
 
 
 def _terms(graph: GraphBuilder, text: str) -> tuple[str, str, list[str]]:

@@ -3,6 +3,7 @@
 A job finds its channels and folders in `SM_*` variables (script mode). A person says where things are:
 
     python training/train.py --kind text --train train.jsonl.gz --test test.jsonl.gz --model-dir out
+    python training/train.py --kind text --train train.jsonl.gz --test test.jsonl.gz --encoder minilm --model-dir out
     python training/train.py --kind image --train photos/train --test photos/test --model-dir out
     python training/train.py --kind image --train images.npz --test images.npz --model-dir out
     python training/train.py --kind table --train train.csv --test test.csv --label income --model-dir out
@@ -16,6 +17,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,12 @@ from fit import Fitted, card_of, equal_arms, fit  # noqa: E402
 from source import serving_files  # noqa: E402
 
 from winnow.errors import WinnowError  # noqa: E402
+from winnow.models.encoder import ENCODER_CARD, EncoderCard  # noqa: E402
 from winnow.models.evaluation import evaluate, evaluate_regression  # noqa: E402
 from winnow.models.package import CARD_FILE, MODEL_FILE, UNMASKED, ModelCard, digest  # noqa: E402
 from winnow.models.predictions import Predictions  # noqa: E402
+from winnow.onnx.encoder import Encoder, files_reader  # noqa: E402
+from winnow.onnx.encoder_folder import read_encoder  # noqa: E402
 from winnow.onnx.runtime import OnnxModel  # noqa: E402
 
 _FAILURE_LENGTH = 1024
@@ -65,20 +70,24 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_job(seed: int | None) -> None:
-    """One training job: channels `train` and `spec` in, the model folder out."""
+    """One training job: channels `train`, `spec` and perhaps `encoder` in, the model folder out."""
     started = time.monotonic()
     spec = _read_spec(Path(_environment("SM_CHANNEL_SPEC")) / "spec.json")
     model_dir = Path(_environment("SM_MODEL_DIR"))
     seed = int(spec["seed"]) if seed is None else seed
     examples = read_channel(Path(_environment("SM_CHANNEL_TRAIN")), kind=spec["kind"], task=spec["task"])
     print(f"train_n={len(examples)} classes={len(spec['classes'])} kind={spec['kind']} seed={seed}", flush=True)
+    encoder, files = _encoder_of(spec)
+    if encoder is not None:
+        examples = _encoded(examples, encoder, known=_known_vectors(Path(_environment("SM_CHANNEL_SPEC"))))
     options = {
         "kind": spec["kind"], "classes": spec["classes"], "seed": seed, "task": spec["task"], "columns": spec["columns"],
-        "positive": spec["positive_class"],
+        "positive": spec["positive_class"], "encoder": None if encoder is None else encoder.card,
     }  # fmt: skip
     fitted = fit(examples, members=int(spec["members"]), **options)
     _print_notes(fitted)
     _save(fitted, _card(fitted, spec, model=spec["model"]), folder=model_dir)
+    _write_files(model_dir, files)
     metrics: dict[str, Any] = {**fitted.metrics, "dataset": spec["dataset"], "seed": seed}
     _print_metrics("", fitted.metrics)
     active, control = equal_arms(examples)
@@ -114,6 +123,11 @@ def run_for_people(arguments: argparse.Namespace) -> None:
             f"column {arguments.label or 'label'!r} has {len(classes)} different values in {len(examples)} rows; "
             "to predict a number add --task regression"
         )
+    encoder, files = None, {}
+    if arguments.encoder is not None:
+        card, files = read_encoder(arguments.encoder)
+        encoder = Encoder(card, files_reader(files))
+        examples = _encoded(examples, encoder, known={})
     fitted = fit(
         examples,
         kind=kind,
@@ -122,6 +136,7 @@ def run_for_people(arguments: argparse.Namespace) -> None:
         members=arguments.members,
         task=task,
         positive=arguments.positive,
+        encoder=None if encoder is None else encoder.card,
     )
     _print_notes(fitted)
     _print_metrics("", fitted.metrics)
@@ -130,6 +145,7 @@ def run_for_people(arguments: argparse.Namespace) -> None:
     _save(
         fitted, card_of(fitted, model=model, kind=kind, classes=classes, masker=UNMASKED, dataset=None), folder=folder
     )
+    _write_files(folder, files)
     _write_json(folder / "metrics.json", {**fitted.metrics, "seed": seed})
     print(
         f"train_seconds={time.monotonic() - started:.1f} model_bytes={len(fitted.graph)} model_dir={folder}", flush=True
@@ -196,6 +212,39 @@ def _predicted(model: OnnxModel, examples: list[Example]) -> tuple[Predictions, 
     return predictions, len(examples) / max(time.monotonic() - started, 1e-9)
 
 
+def _encoder_of(spec: dict[str, Any]) -> tuple[Encoder | None, dict[str, bytes]]:
+    """The encoder of channel `encoder` with its files, when the training was ordered with one."""
+    if spec["encoder"] is None:
+        return None, {}
+    folder = Path(_environment("SM_CHANNEL_ENCODER"))
+    card = EncoderCard.from_json(json.loads((folder / ENCODER_CARD).read_bytes()))
+    if card.digest != spec["encoder"]:
+        raise ValueError(f"channel encoder holds {card.digest}, the training was ordered with {spec['encoder']}")
+    files = {name: (folder / name).read_bytes() for name in card.files}
+    return Encoder(card, files_reader(files)), files
+
+
+def _known_vectors(folder: Path) -> dict[str, Any]:
+    """Vectors of labeled records that were encoded when they were scored, by id."""
+    path = folder / "vectors.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(zip(arrays["id"].tolist(), arrays["vectors"], strict=True))
+
+
+def _encoded(examples: list[Example], encoder: Encoder, *, known: dict[str, Any]) -> list[Example]:
+    """The examples with their vectors; those that are not known are encoded here."""
+    started = time.monotonic()
+    new = [example for example in examples if example.id not in known]
+    vectors = {**known, **dict(zip([e.id for e in new], encoder.encode([e.payload for e in new]), strict=True))}
+    print(
+        f"encoder={encoder.card.digest} encoded_n={len(new)} encode_seconds={time.monotonic() - started:.1f}",
+        flush=True,
+    )
+    return [replace(example, encoded=vectors[example.id]) for example in examples]
+
+
 def _can_compare(*arms: list[Example], task: str) -> bool:
     return all(
         len(arm) >= _ARM_MINIMUM and (task == "regression" or len({example.label for example in arm}) > 1)
@@ -214,6 +263,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
         "members": 4,
         "task": "classification",
         "positive_class": None,
+        "encoder": None,
         **spec,
         "columns": spec.get("columns") or {},
     }
@@ -235,6 +285,11 @@ def _save(fitted: Fitted, card: ModelCard, *, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(fitted.graph)
     (folder / CARD_FILE).write_bytes(card.to_bytes())
+
+
+def _write_files(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def _print_notes(fitted: Fitted) -> None:
@@ -284,6 +339,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--positive", help="of a table: the class whose average precision decides between models")
     parser.add_argument("--label", help="the field that holds the label (default: label)")
     parser.add_argument("--text", default="text", help="the field that holds the text (default: text)")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="DIR", help="of texts or images: a folder with model.onnx (and tokenizer.json)"
+    )
     parser.add_argument("--model-dir", type=Path, help="where the model package goes")
     parser.add_argument("--seed", type=int, help="the seed of everything random (default: 0, or spec.json's)")
     parser.add_argument("--members", type=int, default=4, help="members of the committee (default: 4)")
@@ -294,6 +352,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "classification", None,
     ):  # fmt: skip
         parser.error("--task regression and --positive need --kind table")
+    if arguments.encoder is not None and arguments.kind == "table":
+        parser.error("--encoder needs --kind text or image")
     if arguments.holdout is not None and arguments.test is not None:
         parser.error("give --test or --holdout, not both")
     return arguments

@@ -1,4 +1,4 @@
-"""Makes onnxruntime and Pillow importable in a container that lacks them, without touching what it has."""
+"""Makes onnxruntime, Pillow and tokenizers importable in a container that lacks them, without touching what it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WHEELS = HERE / "wheels"
 LOCK = HERE / "wheels.lock"
-_NEEDED = ("onnxruntime", "PIL")
+_NEEDED = ("onnxruntime", "PIL", "tokenizers")
 
 
 def provide() -> None:
@@ -47,7 +47,7 @@ def _downloaded() -> list[Path]:
     wheels = sorted(target.glob("*.whl"))
     if result.returncode or not wheels:
         raise RuntimeError(
-            "onnxruntime and Pillow are missing and could not be downloaded; with network isolation put their wheels "
+            "onnxruntime, Pillow or tokenizers are missing and could not be downloaded; with network isolation put their wheels "
             f"into training/wheels before deploying (see training/requirements.txt): {result.stderr.strip()[-400:]}"
         )
     if os.access(HERE, os.W_OK):  # so that the model's own code folder takes them along

@@ -50,9 +50,15 @@ def push(given: argparse.Namespace) -> int:
     """Check a loop file and write it where every function reads it."""
     from winnow_cli.stack import connect, explained
 
-    body, _ = read(given.file)
+    body, loop = read(given.file)
     stack = connect(given)
+    encoder = loop.training.encoder
     with explained(f"pushing {given.file}"):
+        if encoder is not None and not stack.data.exists(layout.encoder(encoder)):
+            raise UsageError(
+                f"{given.file}: training.encoder is {encoder!r}, which this stack does not have; run winnow import encoder "
+                f"DIR --name {encoder} first"
+            )
         stack.client("s3").put_object(Bucket=stack.settings.data_bucket, Key=layout.LOOP, Body=body)
     print(f"{given.file} is the loop of {stack.settings.stack}: s3://{stack.settings.data_bucket}/{layout.LOOP}")
     return 0

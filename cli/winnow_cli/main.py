@@ -78,6 +78,9 @@ def _demo(commands: Commands) -> None:
         "--task", choices=("classification", "regression"), help="what a table's label is (default: from the labels)"
     )
     demo.add_argument("--positive", metavar="CLASS", help="a rare class: compare models by its average precision")
+    demo.add_argument(
+        "--encoder", type=Path, metavar="DIR", help="of texts or images: a folder with model.onnx (and tokenizer.json)"
+    )
     demo.add_argument("--rounds", type=_count, help="labeling rounds (default: 7 for the digits, 5 with --data)")
     demo.add_argument("--batch", type=_count, help="records asked in a round (default: from the number of classes)")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: %(default)s)")
@@ -210,8 +213,24 @@ def _run_put(given: argparse.Namespace) -> int:
 def _import(commands: Commands) -> None:
     importing = commands.add_parser("import", help="bring into the stack what was made elsewhere")
     actions = importing.add_subparsers(title="actions", metavar="WHAT", required=True)
+    encoder = actions.add_parser(
+        "encoder",
+        help="a network that makes vectors of texts or images, for models to be trained on",
+        description="Imports a folder with model.onnx (and tokenizer.json, when it reads texts). Name it in loop.yaml under "
+        "training.encoder: the models trained from then on stand on it.",
+    )
+    encoder.add_argument("folder", type=Path, metavar="DIR", help="the folder")
+    encoder.add_argument("--name", help="what loop.yaml calls it (default: the folder's name)")
+    _stack(encoder)
+    encoder.set_defaults(run=_run_import_encoder)
     _import_labels(actions)
     _import_model(actions)
+
+
+def _run_import_encoder(given: argparse.Namespace) -> int:
+    from winnow_cli.importing_encoder import run
+
+    return run(given)
 
 
 def _import_labels(actions: Commands) -> None:

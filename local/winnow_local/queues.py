@@ -61,7 +61,7 @@ class Poller:
                 self._queue._messages.remove(message)
                 dead.add_message(message)
                 continue
-            size += len(message.body)
+            size += len(json.dumps(self._record(message))) + 20
             if size > _BATCH_BYTES or len(batch) == self._mapping.batch_size:
                 break
             batch.append(message)

@@ -72,12 +72,16 @@ class Training(Service):
         }  # fmt: skip
         (ml / "model").mkdir(parents=True)
         (ml / "output").mkdir()
-        with tarfile.open(self._download(given["sagemaker_submit_directory"], root / "source")) as tar:
-            tar.extractall(ml / "code", filter="data")
         for channel in job["InputDataConfig"]:
             folder = ml / "input/data" / channel["ChannelName"]
             environment[f"SM_CHANNEL_{channel['ChannelName'].upper()}"] = str(folder)
             self._download(channel["DataSource"]["S3DataSource"]["S3Uri"], folder)
+        address = given["sagemaker_submit_directory"]
+        if address.startswith("s3://") and job.get("EnableNetworkIsolation"):  # the toolkit would fetch it from inside
+            raise ChildProcessError(f"AlgorithmError: Could not connect to the endpoint URL of {address}")
+        source = self._download(address, root / "source") if "s3://" in address else root / address.lstrip("/")
+        with tarfile.open(source) as tar:
+            tar.extractall(ml / "code", filter="data")
         own = [f"--{name}={given[name]}" for name in sorted(given) if not name.startswith("sagemaker_")]
         command, pipes = [sys.executable, given["sagemaker_program"], *own], {"stdout": PIPE, "stderr": STDOUT}
         ended, failure = subprocess.run(command, cwd=ml / "code", env=environment, **pipes), ml / "output/failure"

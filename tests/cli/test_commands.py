@@ -13,6 +13,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from tests.encoders import pets
 from winnow_cli.main import main
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -110,6 +111,38 @@ def test_config_push_refuses_before_it_writes(aws: None, tmp_path: Path) -> None
     assert main(["config", "push", str(file)]) == 2
 
     assert boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=name)["KeyCount"] == 0
+
+
+def test_an_encoder_is_imported_and_then_named_in_the_loop(
+    aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, file = bucket("data"), tmp_path / "loop.yaml"
+    file.write_text("training: {encoder: pets}\n", encoding="utf-8")
+
+    assert main(["config", "push", str(file)]) == 2
+    assert "run winnow import encoder DIR --name pets first" in capsys.readouterr().err
+    assert main(["import", "encoder", str(pets(tmp_path / "Pets"))]) == 0
+    assert "pets reads text and gives 2 numbers a record" in capsys.readouterr().out
+    assert main(["config", "push", str(file)]) == 0
+
+    keys = [item["Key"] for item in boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=name)["Contents"]]
+    assert keys == [
+        "config/loop.yaml", "encoders/pets/encoder.json", "encoders/pets/encoder.onnx", "encoders/pets/tokenizer.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("My Encoder", "is no name"), ("empty", "holds no encoder.onnx, model.onnx")]
+)
+def test_what_is_no_encoder_is_not_uploaded(
+    aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
+    data = bucket("data")
+
+    assert main(["import", "encoder", str(tmp_path), "--name", name]) == 2
+
+    assert reason in capsys.readouterr().err
+    assert boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=data)["KeyCount"] == 0
 
 
 def test_put_drops_files_and_folders(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -200,6 +200,17 @@ def test_a_table_is_told_from_texts_and_keeps_its_cells(tmp_path: Path, capsys: 
     assert "read as a table of 3 columns" in capsys.readouterr().err
 
 
+def test_a_note_beside_many_columns_does_not_make_a_table_a_text(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"a": 1, "b": 2, "c": 3, "note": "a few words here", "y": name} for name in ("x", "z")
+    ]
+
+    assert data.load(jsonl(tmp_path / "t.jsonl", rows), label="y").kind == "table"
+    for row in rows:
+        del row["b"]
+    assert data.load(jsonl(tmp_path / "t.jsonl", rows), label="y").kind == "text"
+
+
 @pytest.mark.parametrize(
     ("values", "task"),
     [

@@ -236,7 +236,9 @@ class Stack:
 
 
 @contextmanager
-def deployed(*, loop: Mapping[str, Any] | None = None, **options: Any) -> Iterator[Stack]:
+def deployed(
+    *, loop: Mapping[str, Any] | None = None, template: Path = ROOT / "template.yaml", **options: Any
+) -> Iterator[Stack]:
     """A fresh stack with its loop.yaml pushed. Schedules are slow, so that weeks cost few calls.
 
     Whatever the test is about, every call of a hop must be one that its role allows: the cloud itself does not enforce it.
@@ -249,7 +251,7 @@ def deployed(*, loop: Mapping[str, Any] | None = None, **options: Any) -> Iterat
     }  # fmt: skip
     start = datetime(2026, 1, 5, 9, tzinfo=UTC)
     with (
-        LocalCloud(ROOT / "template.yaml", parameters=parameters, start=start, **options) as cloud,
+        LocalCloud(template, parameters=parameters, start=start, **options) as cloud,
         audit(cloud) as found,
     ):
         stack = Stack(cloud)

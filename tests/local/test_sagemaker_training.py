@@ -85,6 +85,19 @@ def test_a_job_runs_its_script_as_script_mode_does_and_leaves_its_model(cloud: S
     assert model == {"rows": {"a.jsonl": "A", "b.jsonl": "B"}, "seed": 7, "pi": "3", "path": True, "account": []}
 
 
+def test_an_isolated_job_brings_its_script_in_a_channel(cloud: SmallCloud) -> None:
+    code = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/code/source.tar.gz"}}
+    isolated = {**request("by-channel"), "EnableNetworkIsolation": True}
+    isolated["InputDataConfig"] = [*isolated["InputDataConfig"], {"ChannelName": "code", "DataSource": code}]
+    isolated["HyperParameters"]["sagemaker_submit_directory"] = '"/opt/ml/input/data/code/source.tar.gz"'
+
+    fetched = train(cloud, {**request("by-address"), "EnableNetworkIsolation": True})
+
+    assert train(cloud, isolated)["TrainingJobStatus"] == "Completed"
+    assert fetched["TrainingJobStatus"] == "Failed"
+    assert "Could not connect to the endpoint URL" in fetched["FailureReason"]
+
+
 def test_a_job_takes_virtual_time_and_tells_its_states(cloud: SmallCloud) -> None:
     job = train(cloud, request())
 

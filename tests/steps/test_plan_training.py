@@ -39,6 +39,7 @@ def test_a_new_dataset_is_trained_under_a_derived_name() -> None:
     assert spec == {
         "format": 1, "model": MODEL, "task": "classification", "kind": "text", "classes": ["negative", "positive"],
         "columns": {}, "positive_class": None, "masker": "1", "dataset": "d1", "seed": 0, "members": 4,
+        "encoder": None,
     }  # fmt: skip
     assert [(metric.name, metric.dimensions) for metric in outcome.metrics] == [
         ("TrainingPlanned", {"Decision": "train"})

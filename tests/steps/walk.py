@@ -37,7 +37,7 @@ def letters(payloads: Any) -> Predictions:
 
 def world(loop: str = LOOP) -> Any:
     ports = make_ports(loop=loop)
-    card = SimpleNamespace(model="bootstrap-text", classes=("cat", "dog"))
+    card = SimpleNamespace(model="bootstrap-text", classes=("cat", "dog"), encoder=None)
     ports.models.models["bootstrap-text"] = FakeModel(card, letters)
     return ports
 

@@ -14,12 +14,13 @@ from tests.template.stack import HOPS, ROOT, functions, raw
 LAYERS = ("core", "inference", "formats")
 PROVIDES = {
     "CoreLayer": {"winnow", "numpy", "pydantic", "yaml", "aws_lambda_powertools"},
-    "InferenceLayer": {"onnxruntime", "PIL"},
+    "InferenceLayer": {"onnxruntime", "PIL", "tokenizers"},
     "FormatsLayer": {"PIL", "arro3"},
     "TrainingLayer": {"winnow_training"},
 }
 HEAVY = {
     "onnxruntime",
+    "tokenizers",
     "PIL",
     "arro3",
     "winnow_training",
@@ -71,6 +72,20 @@ def test_layers_are_built_without_dependency_resolution() -> None:
             assert resource["Metadata"] == {"BuildMethod": "makefile"}
             assert f"build-{name}:" in recipe
             assert "pip install" not in recipe or "--no-deps" in recipe
+
+
+@pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "x86_64"), ("arm64", "aarch64")])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layers_wheels_are_for_the_functions_architecture(layer: str, architecture: str, machine: str) -> None:
+    target = f"build-{layer.capitalize()}Layer"
+    environment = {**os.environ, "WINNOW_ARCHITECTURE": architecture, "ARTIFACTS_DIR": "/artifacts"}
+
+    said = subprocess.run(
+        ["make", "-n", target], cwd=ROOT / "layers" / layer, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert set(re.findall(r"--platform \w*?_(x86_64|aarch64)\b", said)) == {machine}
+    assert "--only-binary :all:" in said
 
 
 def test_sam_would_drop_no_folder_of_a_layer() -> None:

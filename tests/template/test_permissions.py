@@ -26,13 +26,13 @@ WITHOUT_RESOURCES = {
 
 WRITES = {
     "ingest_object": {"contents", "records", "occurrences", "quarantine", "imports"},
-    "score_records": {"scores"},
+    "score_records": {"scores", "embeddings/e1/records"},
     "index_candidates": {"candidates"},
     "select_batch": {"batches", "templates"},
     "prepare_task": set(),
     "consolidate_annotations": set(),
     "collect_labels": {"batches", "labels", "datasets", "templates", "quarantine"},
-    "plan_training": {"training", "code"},
+    "plan_training": {"training", "code", "embeddings/e1/batches"},
     "publish_model": {"models", "reports"},
     "evaluate_challenger": {"reports"},
     "deploy_challenger": set(),
@@ -45,9 +45,9 @@ WRITES = {
 """The families of artifacts each hop writes, beside the two pointers."""
 
 PREFIXES = (
-    "batches", "candidates", "capture", "code", "config", "contents", "datasets", "feedback", "imports", "jobs",
-    "labels", "models", "occurrences", "production", "quarantine", "records", "reports", "scores", "templates",
-    "training", "training-output",
+    "batches", "candidates", "capture", "code", "config", "contents", "datasets", "embeddings/e1/batches",
+    "embeddings/e1/records", "encoders", "feedback", "imports", "jobs", "labels", "models", "occurrences", "production",
+    "quarantine", "records", "reports", "scores", "templates", "training", "training-output",
 )  # fmt: skip
 
 OWNERS = {

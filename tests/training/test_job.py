@@ -93,7 +93,15 @@ class Job:
         return json.loads((self.model / name).read_bytes())
 
 
-def run_job(root: Path, rows: list[dict[str, Any]], *, reverse: bool = False, **spec: Any) -> Job:
+def run_job(
+    root: Path,
+    rows: list[dict[str, Any]],
+    *,
+    reverse: bool = False,
+    channels: dict[str, dict[str, bytes]] | None = None,
+    **spec: Any,
+) -> Job:
+    """Run one job; `channels` are further files, by channel and name."""
     arms = ("active", "active", "control", "rare")
     lines = [
         {"id": f"c{number:04d}", "cluster": f"k{number}", "arm": arms[number % 4], "batch": number // 8, **row}
@@ -106,6 +114,11 @@ def run_job(root: Path, rows: list[dict[str, Any]], *, reverse: bool = False, **
     }  # fmt: skip
     for name in ("train", "spec"):
         (root / "input" / "data" / name).mkdir(parents=True)
+    for channel, files in (channels or {}).items():
+        for name, content in files.items():
+            path = root / "input" / "data" / channel / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
     (root / "model").mkdir()
     encoded = "".join(json.dumps(line) + "\n" for line in (lines[::-1] if reverse else lines)).encode()
     (root / "input/data/train/train.jsonl.gz").write_bytes(gzip.compress(encoded))
@@ -116,6 +129,7 @@ def run_job(root: Path, rows: list[dict[str, Any]], *, reverse: bool = False, **
         "PATH": os.defpath, "LANG": "C", "PYTHONPATH": os.pathsep.join([str(root / "code"), *SITE]),
         "SM_MODEL_DIR": str(root / "model"), "SM_OUTPUT_DIR": str(root / "output"),
         "SM_CHANNEL_TRAIN": str(root / "input/data/train"), "SM_CHANNEL_SPEC": str(root / "input/data/spec"),
+        **{f"SM_CHANNEL_{channel.upper()}": str(root / "input/data" / channel) for channel in channels or {}},
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-P", "-W", "error::DeprecationWarning:__main__", "train.py", "--seed", "1"],

@@ -227,15 +227,27 @@ def test_a_category_column_is_text() -> None:
 
 
 def test_hashed_rows_by_hand() -> None:
-    age, ulm = (features._bucket(term) for term in ("age", "city=Ulm"))
+    ulm, first, both, minus, zero = (
+        features._bucket(term) for term in ("city=Ulm", "age~3e+01", "age~3.9e+01", "age~-3e+01", "age~0e+00")
+    )
 
-    rows = hashed_rows([{"age": 1.0, "city": "Ulm"}, {"city": "Ulm", "age": -1.0}, {}, {"age": None}])
+    rows = hashed_rows([{"age": 39.0, "city": "Ulm"}, {"city": "Ulm", "age": -39.9}, {"age": 0.0}, {}, {"age": None}])
 
-    length = np.hypot(np.log(2), 1.0)
-    assert rows.shape == (4, 256)
-    assert rows[0, [age[0], ulm[0]]] == pytest.approx([age[1] * np.log(2) / length, ulm[1] / length])
-    assert rows[1, age[0]] == pytest.approx(-rows[0, age[0]])
-    assert not rows[2:].any()
+    assert rows.shape == (5, 256)
+    places, signs = zip(ulm, first, both, strict=True)
+    assert rows[0, places] == pytest.approx([signs[0] * 0.5**0.5, signs[1] * 0.5, signs[2] * 0.5])
+    assert np.count_nonzero(rows[0]) == 3
+    assert rows[1, [ulm[0], minus[0]]] == pytest.approx([ulm[1] * 0.5**0.5, minus[1] * 0.5])
+    assert rows[2, zero[0]] == pytest.approx(zero[1] * 0.5**0.5)
+    assert not rows[3:].any()
+
+
+@pytest.mark.parametrize(
+    ("number", "one", "two"), [(0.3, 0.3, 0.3), (1234.5, 1000, 1200), (-0.0079, -0.007, -0.0079), (0.0, 0.0, 0.0)]
+)
+def test_leading_digits_are_cut_off_not_rounded(number: float, one: float, two: float) -> None:
+    assert features._leading(np.array([number]), 1) == pytest.approx([one])
+    assert features._leading(np.array([number]), 2) == pytest.approx([two])
 
 
 def test_hashes_are_the_same_on_every_machine() -> None:

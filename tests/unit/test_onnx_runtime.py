@@ -88,7 +88,7 @@ def test_texts_of_unlike_length_do_not_share_a_batch(monkeypatch: pytest.MonkeyP
     model = OnnxModel.from_files(bootstrap_files("text", classes=["a", "b"]))
     sizes = []
     run = model.run
-    monkeypatch.setattr(model, "run", lambda tensor: sizes.append(len(tensor)) or run(tensor))
+    monkeypatch.setattr(model, "run", lambda tensors: sizes.append(len(tensors["text"])) or run(tensors))
 
     model.predict(["w" * 99, "a", "b", "c", "d" * 60])
 

@@ -8,10 +8,12 @@ import os
 import sys
 import time as real_time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from winnow_cli.demo.data import DemoData, digits, load
+from winnow_cli.demo.loopfile import Encoder
 from winnow_cli.demo.story import Happening, Story
 from winnow_cli.errors import InvariantError, UsageError
 
@@ -30,7 +32,7 @@ def run(given: argparse.Namespace) -> int:
         data, rounds=given.rounds or (OWN_ROUNDS if given.data else DIGITS_ROUNDS), batch=given.batch, seed=given.seed,
         poison=given.poison if given.poison is not None else given.data is None,
         skew=given.skew if given.skew is not None else given.data is None,
-        tell=_silent if given.quiet else progress,
+        tell=_silent if given.quiet else progress, encoder=None if given.encoder is None else _encoder(given.encoder, data),
     )  # fmt: skip
     from winnow_cli.demo.report import report
     from winnow_cli.demo.table import table
@@ -46,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
 
 def play(
     data: DemoData, *, rounds: int, batch: int | None, seed: int, poison: bool, skew: bool,
-    tell: Callable[[Happening], None],
+    tell: Callable[[Happening], None], encoder: Encoder | None = None,
 ) -> Story:  # fmt: skip
     """Live through a demo on a cloud of its own; the story is read from the stack before the cloud is gone."""
     from winnow.aws import wiring
@@ -59,7 +61,7 @@ def play(
     with LocalCloud(template(), parameters=parameters(rounds=rounds), seed=seed) as cloud:
         scenario = Scenario(
             cloud, data, rounds=rounds, batch=batch_size(data, asked=batch), seed=seed,
-            drills=drills_for(rounds, poison=poison, skew=skew), tell=tell,
+            drills=drills_for(rounds, poison=poison, skew=skew), tell=tell, encoder=encoder,
         )  # fmt: skip
         run = scenario.play()
         return artifacts.story(
@@ -100,6 +102,20 @@ def _data(given: argparse.Namespace) -> DemoData:
         found = f"{len(data.classes)} classes" if data.classes else "numbers"
         print(f"the labels are {found}, so this is a {data.task} (--task says otherwise)", file=sys.stderr)
     return data
+
+
+def _encoder(folder: Path, data: DemoData) -> Encoder:
+    """The encoder of `--encoder`. Raises UsageError for a folder that holds none, or one of something else."""
+    from winnow.errors import BadModel
+    from winnow.onnx.encoder_folder import read_encoder
+
+    try:
+        card, files = read_encoder(folder)
+    except (BadModel, OSError) as error:
+        raise UsageError(f"--encoder {folder}: {error}") from error
+    if card.reads != data.kind:
+        raise UsageError(f"--encoder {folder} reads {card.reads}; the records are of kind {data.kind}")
+    return card, files
 
 
 def _quiet_libraries() -> None:

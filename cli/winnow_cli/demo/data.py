@@ -43,6 +43,8 @@ MANY_NUMBERS, SOME_FRACTIONS = 50, 20
 """Different numbers, or numbers of which some are no whole ones, above which a table's labels are a quantity, no classes."""
 WORDS = 3.0
 """Mean words of a column that holds texts to read rather than categories."""
+BESIDE_A_TEXT = 2
+"""Columns beside one with texts to read, at most; a table that has more is judged as a whole, notes and all."""
 LOOKED_AT = 500
 """Rows by which it is decided what a file holds."""
 RARE_CLASS = 0.125
@@ -243,9 +245,9 @@ def _kind_of(path: Path, tables: Mapping[str, Table], *, label: str, text: str |
     found = sorted(columns - ID_FIELDS - {label})
     words = {name: _mean_words(tables, name) for name in found}
     wordy = [name for name in found if words[name] >= WORDS]
-    if len(wordy) == 1 or (len(found) == 1 and words[found[0]] > 0):
+    if len(found) <= BESIDE_A_TEXT + 1 and (len(wordy) == 1 or (len(found) == 1 and words[found[0]] > 0)):
         return "text"
-    if wordy:
+    if len(wordy) == len(found):
         raise UsageError(
             f"--data {path}: {', '.join(wordy)} hold texts; say --text FIELD for one of them, or --kind table for all"
         )

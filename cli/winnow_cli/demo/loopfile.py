@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 
 from winnow.loop import Loop, parse, to_yaml
+from winnow.models.encoder import EncoderCard
 from winnow_cli.demo.data import DemoData
 
 WORKERS_PER_ITEM = 3
@@ -22,6 +23,13 @@ SPARE_ROUNDS = 3
 """Rounds the budget covers beyond those asked for, so that disputes and repeats fit."""
 
 
+ENCODER = "demo"
+"""The name under which a demo's encoder is imported."""
+
+Encoder = tuple[EncoderCard, dict[str, bytes]]
+"""An encoder's card and its files by name."""
+
+
 def batch_size(data: DemoData, *, asked: int | None = None) -> int:
     """Records in a batch: enough that a round can teach every class something, at most a fifth of the pool."""
     if asked is not None:
@@ -30,7 +38,9 @@ def batch_size(data: DemoData, *, asked: int | None = None) -> int:
     return max(10, min(wanted, len(data.samples) // 5))
 
 
-def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bool = False) -> Loop:
+def loop_file(
+    data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bool = False, encoded: bool = False
+) -> Loop:
     """A loop for `rounds` batches of `batch` records on this data."""
     most = MOST_EVALUATION if data.positive is None else MOST_EVALUATION_OF_RARE
     evaluation = max(20, min(2 * batch, most, len(data.samples) // 8))
@@ -58,7 +68,10 @@ def loop_file(data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bo
         "quality": {
             "workers_per_item": WORKERS_PER_ITEM, "consensus": "majority" if data.classes else "median", "min_confidence": 0.6,
         },
-        "training": {"min_labels": 10, "min_new_labels": max(2, batch // 8), "members": 4, "seed": seed},
+        "training": {
+            "min_labels": 10, "min_new_labels": max(2, batch // 8), "members": 4, "seed": seed,
+            "encoder": ENCODER if encoded else None,
+        },
         "gate": {
             "metric": "auto" if data.positive is None else "average_precision",
             "min_records": min(50, max(10, evaluation // 2)), "planned_looks": rounds + 2,

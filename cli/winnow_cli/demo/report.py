@@ -308,7 +308,7 @@ def _card(item: Asked) -> str:
         seen = f'<img alt="" loading="lazy" src="data:image/png;base64,{source}">' if source else ""
     else:
         seen = f"<q>{escape(item.payload[:LONGEST_SHOWN])}</q>"
-    score = "" if item.score is None else f", score {item.score:.3f}"
+    score = "" if item.score is None else f", score {item.score:.4g}"
     answer = item.label if item.label is not None else item.status
     style = item.arm if item.arm in ("active", "control") else "plain"
     return (

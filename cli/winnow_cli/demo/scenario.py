@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from winnow import layout
+from winnow.aws.s3 import DataBucket
 from winnow.loop import Loop, to_yaml
 from winnow_cli.demo import people
 from winnow_cli.demo.data import DemoData, Payload, Sample
-from winnow_cli.demo.loopfile import loop_file
+from winnow_cli.demo.loopfile import ENCODER, Encoder, loop_file
 from winnow_cli.demo.story import Happening, days
 from winnow_cli.demo.traffic import Application
 from winnow_cli.demo.watcher import Watcher
 from winnow_cli.errors import InvariantError
+from winnow_cli.importing_encoder import store
 from winnow_local.cloud import LocalCloud
 
 CROWD, EXPERTS = "winnow-crowd", "winnow-experts"
@@ -103,12 +105,24 @@ class Scenario:
     """One demo on one cloud that was just deployed."""
 
     def __init__(
-        self, cloud: LocalCloud, data: DemoData, *, rounds: int, batch: int, seed: int, drills: Drills, tell: Tell
+        self,
+        cloud: LocalCloud,
+        data: DemoData,
+        *,
+        rounds: int,
+        batch: int,
+        seed: int,
+        drills: Drills,
+        tell: Tell,
+        encoder: Encoder | None = None,
     ) -> None:
         self._cloud, self._data, self._rounds, self._drills, self._seed = cloud, data, rounds, drills, seed
         self._rng = np.random.default_rng(seed)
         self._skew_over = False
-        loop = loop_file(data, batch=batch, rounds=rounds, seed=seed, drilled=drills != Drills())
+        self._encoder = encoder
+        loop = loop_file(
+            data, batch=batch, rounds=rounds, seed=seed, drilled=drills != Drills(), encoded=encoder is not None
+        )
         self.run = Run(loop, cloud.clock.time())
         self._said = tell
         self._watcher = Watcher(cloud, self._tell)
@@ -126,6 +140,9 @@ class Scenario:
         cloud = self._cloud
         cloud.labeling.employ(CROWD, self._crowd)
         cloud.labeling.employ(EXPERTS, self._experts)
+        if self._encoder is not None:
+            card, files = self._encoder
+            store(card, files, name=ENCODER, data=DataBucket(cloud.client("s3"), self._data_bucket))
         cloud.client("s3").put_object(
             Bucket=self._data_bucket, Key=layout.LOOP, Body=to_yaml(self.run.loop).encode()
         )  # fmt: skip

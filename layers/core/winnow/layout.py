@@ -35,6 +35,8 @@ CANDIDATES = "candidates/"
 IMPORTS = "imports/"
 LABELS = "labels/"
 MODELS = "models/"
+EMBEDDINGS = "embeddings/"
+ENCODERS = "encoders/"
 CAPTURE = "capture/"
 PRODUCTION = "production/"
 QUARANTINE = "quarantine/"
@@ -95,6 +97,15 @@ def import_batch(oid: str) -> str:
     return f"i{oid}"
 
 
+def oid_of_import_batch(batch: str) -> str:
+    """The object id in a name of `import_batch`.
+
+    >>> oid_of_import_batch(import_batch("oab"))
+    'oab'
+    """
+    return batch[1:]
+
+
 def is_import(batch: str) -> bool:
     """Whether a batch's name is one of `import_batch`.
 
@@ -119,6 +130,24 @@ def scores(model: str, records_key: str) -> str:
     'scores/m1/oab/part-0000.npz'
     """
     return f"{SCORES}{model}/" + records_key.removeprefix(RECORDS).removesuffix(".jsonl.gz") + ".npz"
+
+
+def embeddings(encoder: str, records_key: str) -> str:
+    """An encoder's vectors of one records artifact.
+
+    >>> embeddings("e1", "records/oab/part-0000.jsonl.gz")
+    'embeddings/e1/records/oab/part-0000.npz'
+    """
+    return f"{EMBEDDINGS}{encoder}/" + records_key.removesuffix(".jsonl.gz") + ".npz"
+
+
+def batch_embeddings(encoder: str, batch: str) -> str:
+    return f"{EMBEDDINGS}{encoder}/batches/{batch}.npz"
+
+
+def encoder(name: str, file: str = "encoder.json") -> str:
+    """A file of an encoder that was imported under a name; its card comes last, so it is complete or absent."""
+    return f"{ENCODERS}{name}/{file}"
 
 
 def candidates(model: str, name: str) -> str:
@@ -162,6 +191,11 @@ def training_channel(version: str) -> str:
 
 def training_spec(model: str) -> str:
     return f"training/{model}/spec/spec.json"
+
+
+def training_vectors(model: str) -> str:
+    """Vectors of labeled records that were encoded before, beside the specification."""
+    return f"training/{model}/spec/vectors.npz"
 
 
 def model(model_id: str, name: str = "model.json") -> str:

@@ -225,6 +225,11 @@ class TrainingPolicy(Section):
     )
     members: int = Field(4, ge=0, le=16, description="Committee members beside the main head.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the fit; the same data and seed give the same model.")
+    encoder: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]{0,31}$",
+        description="Encoder of texts or images, by the name it was imported under.",
+    )
     instance: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="Training instance type.")
     max_minutes: int = Field(60, ge=1, le=1440, description="Training is stopped after this.")
     spot: bool = Field(False, description="Use spot capacity.")
@@ -333,6 +338,8 @@ class Loop(Section):
             raise ValueError(
                 "gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide"
             )
+        if self.training.encoder is not None and self.task.kind == "table":
+            raise ValueError("training.encoder is for texts and images; a table has none: remove it")
         regression = self.task.type == "regression"
         if self.gate.metric != "auto" and (self.gate.metric == "r2") != regression:
             fitting = "r2" if regression else "accuracy or average_precision"

@@ -296,15 +296,23 @@ class Model(Protocol):
     @property
     def card(self) -> ModelCard: ...
 
-    def predict(self, payloads: Sequence[Mapping[str, Any]]) -> Predictions:
-        """Payloads as `Record.payload()` gives them. Raises BadInput for one that cannot be read."""
+    def predict(
+        self, payloads: Sequence[Mapping[str, Any]], *, embeddings: npt.NDArray[np.float32] | None = None
+    ) -> Predictions:
+        """Payloads as `Record.payload()` gives them. Raises BadInput for one that cannot be read.
+
+        `embeddings` (n, E) are what `encode` gave for them before, of a model with an encoder.
+        """
+
+    def encode(self, payloads: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float32]:
+        """What the encoder of the model's card makes of the payloads, (n, E): the costly part of `predict`."""
 
 
 class Models(Protocol):
     """Published model packages, by id; loading verifies every digest of `model.json`."""
 
     def load(self, model: str, *, classes: tuple[str, ...] = ()) -> Model:
-        """A published model, or one of the shipped bootstrap models. Raises NotFound, BadModel.
+        """A published model, a shipped bootstrap model, or one on an imported encoder. Raises NotFound, BadModel.
 
         `classes` are what a bootstrap model is uniform over; a published package brings its own.
         """

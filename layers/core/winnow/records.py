@@ -110,8 +110,7 @@ class Record:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Record:
-        if body.get("v") != FORMAT:
-            raise BadInput(f"record format {body.get('v')!r} is unknown; this code reads {FORMAT}", code="format")
+        _check_format("record", body.get("v"))
         try:
             return cls(
                 id=body["id"], oid=body["oid"], kind=body["kind"], cluster=body["cluster"], role=body["role"],
@@ -133,6 +132,12 @@ class Record:
             return {"row": dict(self.row)}
         assert self.image is not None  # by __post_init__
         return {"image": self.image.to_json()}
+
+
+def _check_format(what: str, found: Any) -> None:
+    """Occurrences and labels say none while theirs is 1: the versions before this one take no field they do not know."""
+    if found != FORMAT:
+        raise BadInput(f"{what} format {found!r} is unknown; this code reads {FORMAT}", code="format")
 
 
 def _float(value: Any) -> Any:
@@ -176,7 +181,8 @@ class Occurrence:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Occurrence:
-        return cls(**body)
+        _check_format("occurrence", body.get("v", 1))
+        return cls(**{name: value for name, value in body.items() if name != "v"})
 
 
 @dataclass(frozen=True)
@@ -243,7 +249,8 @@ class Label:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Label:
-        body = dict(body)
+        _check_format("label", body.get("v", 1))
+        body = {name: value for name, value in body.items() if name != "v"}
         body["label"] = _float(body.get("label"))
         body.setdefault("score", None)
         return cls(**{**body, "answers": tuple(body.get("answers", ()))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -13,8 +14,11 @@ from winnow import layout
 from winnow.aws.s3 import DataBucket
 from winnow.errors import BadModel, NotFound
 from winnow.models.bootstrap import bootstrap_files
-from winnow.models.package import CARD_FILE, ModelCard
+from winnow.models.encoder import EncoderCard
+from winnow.models.package import CARD_FILE, MODEL_FILE, ModelCard, check_files
+from winnow.onnx.bootstrap import encoded_bootstrap
 from winnow.onnx.check import validate_package
+from winnow.onnx.encoder import Encoder, Read
 from winnow.onnx.runtime import OnnxModel
 
 ARMS: tuple[Literal["active", "control"], ...] = ("active", "control")
@@ -23,36 +27,64 @@ CHECK_MEGABYTES = 2048
 UNPACKED_BYTES = 1_000_000_000
 KEPT = 4
 """Loaded models a worker keeps: champion, challenger and the two comparison fits."""
+KEPT_ENCODERS = 2
 
 
 class PublishedModels:
     def __init__(self, data: DataBucket) -> None:
         self._data = data
         self._loaded: dict[str, OnnxModel] = {}
+        self._encoders: dict[str, Encoder] = {}
 
     def load(self, model: str, *, classes: tuple[str, ...] = ()) -> OnnxModel:
         if model.startswith(layout.BOOTSTRAP):
-            kind = model.removeprefix(f"{layout.BOOTSTRAP}-")
-            return self._cached(f"{model}/{classes}", lambda: bootstrap_files(kind, classes=classes))
-        return self._cached(model, lambda: self._files(model, ""))
+            return self._cached(f"{model}/{classes}", lambda: self._bootstrap(model, classes))
+        return self._cached(model, lambda: self._published(model, ""))
 
     def load_arm(self, model: str, arm: Literal["active", "control"]) -> OnnxModel | None:
         try:
-            return self._cached(f"{model}/{arm}", lambda: self._files(model, f"arms/{arm}/"))
+            return self._cached(f"{model}/{arm}", lambda: self._published(model, f"arms/{arm}/"))
         except NotFound:
             return None
 
-    def _cached(self, name: str, read: Callable[[], dict[str, bytes]]) -> OnnxModel:
+    def _cached(self, name: str, load: Callable[[], OnnxModel]) -> OnnxModel:
         if name not in self._loaded:
             while len(self._loaded) >= KEPT:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[name] = OnnxModel.from_files(read())
+            self._loaded[name] = load()
         return self._loaded[name]
 
-    def _files(self, model: str, folder: str) -> dict[str, bytes]:
-        card = self._data.get(layout.model(model, folder + CARD_FILE))
-        names = ModelCard.from_bytes(card).files
-        return {CARD_FILE: card} | {name: self._data.get(layout.model(model, folder + name)) for name in names}
+    def _bootstrap(self, model: str, classes: tuple[str, ...]) -> OnnxModel:
+        kind, _, name = model.removeprefix(f"{layout.BOOTSTRAP}-").partition("-")
+        if not name:
+            return OnnxModel.from_files(bootstrap_files(kind, classes=classes))
+        encoder = EncoderCard.from_json(json.loads(self._data.get(layout.encoder(name))))
+        card, graph = encoded_bootstrap(model, encoder, classes=classes)
+        return OnnxModel(
+            card, graph, encoder=self._encoder(encoder, lambda file: self._data.get(layout.encoder(name, file)))
+        )
+
+    def _published(self, model: str, folder: str) -> OnnxModel:
+        """The encoder's files are read when it has something to encode; the comparison fits share those of their model."""
+        body = self._data.get(layout.model(model, folder + CARD_FILE))
+        card = ModelCard.from_bytes(body)
+        graph = self._data.get(layout.model(model, folder + MODEL_FILE))
+        later = card.encoder.files if card.encoder else {}
+        others = {name for name in card.files if name not in (MODEL_FILE, *later)}
+        files = {MODEL_FILE: graph, **{name: self._data.get(layout.model(model, folder + name)) for name in others}}
+        check_files(card, files, later=later)
+        encoder = None
+        if card.encoder is not None:
+            encoder = self._encoder(card.encoder, lambda file: self._data.get(layout.model(model, file)))
+        return OnnxModel(card, graph, encoder=encoder)
+
+    def _encoder(self, card: EncoderCard, read: Read) -> Encoder:
+        """One for every card of the same digest: an encoder takes more memory than all heads on it."""
+        if card.digest not in self._encoders:
+            while len(self._encoders) >= KEPT_ENCODERS:
+                self._encoders.pop(next(iter(self._encoders)))
+            self._encoders[card.digest] = Encoder(card, read)
+        return self._encoders[card.digest]
 
     def publish(self, model: str, *, artifact: str) -> ModelCard:
         try:
@@ -68,6 +100,9 @@ class PublishedModels:
             for arm in ARMS:
                 folder = root / "arms" / arm
                 if folder.is_dir():
+                    for name in card.encoder.files if card.encoder else ():
+                        (folder / name).unlink(missing_ok=True)
+                        (folder / name).hardlink_to(root / name)
                     self._upload(model, folder, f"arms/{arm}/", validate_package(
                         folder, seconds=CHECK_SECONDS, megabytes=CHECK_MEGABYTES
                     ))  # fmt: skip
@@ -75,8 +110,9 @@ class PublishedModels:
         return card
 
     def _upload(self, model: str, folder: Path, prefix: str, card: ModelCard) -> None:
-        """Files first, the card last: a package is complete or absent."""
-        for name in (*card.files, CARD_FILE):
+        """Files first, the card last: a package is complete or absent. Comparison fits share their model's encoder."""
+        shared = card.encoder.files if card.encoder and prefix else {}
+        for name in (*(name for name in card.files if name not in shared), CARD_FILE):
             self._data.put(layout.model(model, prefix + name), (folder / name).read_bytes())
 
 

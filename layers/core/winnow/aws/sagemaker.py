@@ -19,6 +19,7 @@ from winnow.ports import EndpointState, Rollout, TrainingState
 _TRAINING: Mapping[str, Literal["running", "completed", "failed", "stopped"]] = {
     "InProgress": "running", "Stopping": "running", "Completed": "completed", "Failed": "failed", "Stopped": "stopped",
 }  # fmt: skip
+_SOURCE = "sourcedir.tar.gz"
 _CAPTURED = {"JsonContentTypes": ["application/json", "application/x-jsonlines"]}
 
 
@@ -36,7 +37,8 @@ class TrainingJobs:
         seconds = policy.max_minutes * 60
         parameters = {
             "sagemaker_program": "train.py",
-            "sagemaker_submit_directory": self._source(),
+            # A channel, not the archive's address: the toolkit would fetch that itself, and an isolated container cannot.
+            "sagemaker_submit_directory": f"/opt/ml/input/data/code/{_SOURCE}",
             "sagemaker_region": settings.region,
             "seed": seed,
         }
@@ -48,6 +50,8 @@ class TrainingJobs:
             "InputDataConfig": [
                 self._channel("train", layout.training_channel(dataset)),
                 self._channel("spec", layout.training_spec(model).removesuffix("spec.json")),
+                self._channel("code", self._source()),
+                *([self._channel("encoder", layout.encoder(policy.encoder, ""))] if policy.encoder else []),
             ],
             "OutputDataConfig": {"S3OutputPath": self._data.uri("training-output")},
             "ResourceConfig": {"InstanceType": policy.instance, "InstanceCount": 1, "VolumeSizeInGB": 30},
@@ -73,10 +77,10 @@ class TrainingJobs:
         from winnow_training.source import build_source_archive
 
         archive = build_source_archive()
-        key = f"code/{digest(archive)}.tar.gz"
+        key = f"code/{digest(archive)}/{_SOURCE}"
         if not self._data.exists(key):
             self._data.put(key, archive)
-        return self._data.uri(key)
+        return key
 
     def describe(self, model: str) -> TrainingState | None:
         name = self._settings.named(model)

@@ -9,11 +9,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 from winnow.errors import BadModel
+from winnow.models.encoder import EncoderCard
 
 FORMAT = 1
 """Version of model.json that this code writes and reads."""
@@ -36,7 +37,7 @@ DECLARED = "declared-1"
 
 Task = Literal["classification", "regression"]
 ModelKind = Literal["text", "image", "table"]
-InputKind = Literal["text", "image", "number", "category", "row", "class_count"]
+InputKind = Literal["text", "image", "number", "category", "row", "embedding", "class_count"]
 
 _MODEL_ID = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
@@ -53,6 +54,7 @@ class ModelInput:
     of texts for it when `form` is `declared-1`.
     `category`: strings (n, 1), the column `source` of a table; "" = missing, numbers as text (`39`, `3.5`).
     `row`: float32 (n, 256), a table's whole row in the form named by `form`.
+    `embedding`: float32 (n, D), what the package's encoder makes of the text or image.
     `class_count`: an int64 scalar, the number of classes (only the bootstrap model needs it).
     """
 
@@ -168,6 +170,8 @@ class ModelCard:
     temperature: float = 1.0
     dataset: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    encoder: EncoderCard | None = None
+    """What makes the input of kind `embedding`; its files are among the package's."""
 
     def __post_init__(self) -> None:
         if not _MODEL_ID.match(self.model):
@@ -210,8 +214,21 @@ class ModelCard:
                     f"inputs hold {payloads[:5]}; a table model has inputs of kind 'number' and 'category', one a column, "
                     "or exactly one of kind 'row'"
                 )
+        elif self.encoder is not None:
+            self._check_encoder(payloads, self.encoder)
         elif payloads != [self.kind]:
             raise BadModel(f"inputs hold {payloads}; a {self.kind} model has exactly one input of kind {self.kind!r}")
+        if self.encoder is not None and self.kind == "table":
+            raise BadModel("encoder is of texts and images; a table model has none")
+
+    def _check_encoder(self, payloads: Sequence[str], encoder: EncoderCard) -> None:
+        if sorted(payloads) not in (["embedding"], sorted(["embedding", self.kind])):
+            raise BadModel(
+                f"inputs hold {list(payloads)}; a {self.kind} model with an encoder has one of kind 'embedding', and perhaps "
+                f"one of kind {self.kind!r}"
+            )
+        if encoder.reads != self.kind:
+            raise BadModel(f"encoder.reads is {encoder.reads!r}; an encoder of a {self.kind} model reads {self.kind}")
 
     def _check_files(self) -> None:
         if MODEL_FILE not in self.files:
@@ -221,16 +238,25 @@ class ModelCard:
                 raise BadModel(f"files[{name!r}] is no plain file name beside {CARD_FILE}; remove its folder")
             if not isinstance(digest, str) or not _SHA256.match(digest):
                 raise BadModel(f"files[{name!r}] is {digest!r}; give the file's sha256 as 64 lower-case hex digits")
+        for name, digest in (self.encoder.files if self.encoder else {}).items():
+            if self.files.get(name) != digest:
+                raise BadModel(
+                    f"files[{name!r}] is {self.files.get(name)!r}, encoder.files says {digest!r}; list both alike"
+                )
 
     @property
     def payloads(self) -> tuple[ModelInput, ...]:
-        """The inputs that a record feeds: one of a text or image model, one a column of a table model."""
+        """The inputs that a record feeds: those of a text or image model, one a column of a table model."""
         return tuple(item for item in self.inputs if item.kind != "class_count")
 
     @property
     def payload(self) -> ModelInput:
         """The first of `payloads`: all of them when the model reads texts, images or rows of form `hashed-1`."""
         return self.payloads[0]
+
+    def reading(self, kind: InputKind) -> ModelInput | None:
+        """The first input of a kind, None without any."""
+        return next((item for item in self.inputs if item.kind == kind), None)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -246,6 +272,7 @@ class ModelCard:
             "dataset": self.dataset,
             "metrics": dict(self.metrics),
             "files": dict(self.files),
+            **({} if self.encoder is None else {"encoder": self.encoder.to_json()}),
         }
 
     def to_bytes(self) -> bytes:
@@ -285,6 +312,7 @@ class ModelCard:
             temperature=float(temperature),
             dataset=_optional_text(body, "dataset", "dataset"),
             metrics=metrics,
+            encoder=None if body.get("encoder") is None else EncoderCard.from_json(body["encoder"]),
         )
 
     @classmethod
@@ -312,9 +340,11 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def check_files(card: ModelCard, files: Mapping[str, bytes]) -> None:
-    """Raise `BadModel` unless every file the card lists is there with the digest it names."""
+def check_files(card: ModelCard, files: Mapping[str, bytes], *, later: Collection[str] = ()) -> None:
+    """Raise `BadModel` unless every file the card lists, but those read `later`, is there with the digest it names."""
     for name, expected in card.files.items():
+        if name in later:
+            continue
         if name not in files:
             raise BadModel(f"files[{name!r}] is listed in {CARD_FILE} but missing from the package; add the file")
         if digest(files[name]) != expected:

@@ -28,27 +28,28 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from winnow.errors import BadInput, BadModel
+from winnow.models.encoder import ENCODER_FILE, MAX_ENCODER_BYTES, MAX_TOKENIZER_BYTES, TOKENIZER_FILE
 from winnow.models.package import CARD_FILE, HASHED_WIDTH, MAX_EMBEDDING, MODEL_FILE, ModelCard, check_files
 from winnow.models.predictions import Predictions
+from winnow.onnx.encoder_folder import check_encoder, check_operators
 from winnow.onnx.features import Payload
 from winnow.onnx.runtime import OnnxModel
 from winnow.onnx.wire import FLOAT, INT64, STRING, Facts, read_facts
 from winnow.tables import Cell
 
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Operator domains that onnxruntime itself brings; any other needs code from outside."""
-
 MAX_CARD_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 30
+_LIMITS = {ENCODER_FILE: MAX_ENCODER_BYTES, TOKENIZER_FILE: MAX_TOKENIZER_BYTES}
 
 SUM_TOLERANCE = 1e-3
 """How far a row of float32 probabilities may be from 1."""
 
 _ELEMENTS = {
-    "text": STRING, "image": FLOAT, "number": FLOAT, "category": STRING, "row": FLOAT, "class_count": INT64,
+    "text": STRING, "image": FLOAT, "number": FLOAT, "category": STRING, "row": FLOAT, "embedding": FLOAT,
+    "class_count": INT64,
 }  # fmt: skip
 _ELEMENT_NAMES = {STRING: "string", FLOAT: "float32", INT64: "int64"}
-_RANKS = {"text": 1, "image": 4, "number": 2, "category": 2, "row": 2, "class_count": 0}
+_RANKS = {"text": 1, "image": 4, "number": 2, "category": 2, "row": 2, "embedding": 2, "class_count": 0}
 _CELLS: tuple[Cell, ...] = (
     0.0, 1.0, -1e-300, 1e-30, 3.4e38, -1e300, 7.0, "a category nobody has seen", "Zürich 我", "again " * 150, None,
 )  # fmt: skip
@@ -98,7 +99,8 @@ def validate_package(folder: str | Path, *, seconds: float, megabytes: int) -> M
         if child.returncode == -signal.SIGKILL or any(word.encode() in child.stderr for word in _OUT_OF_MEMORY):
             raise _too_large(megabytes) from error
         raise BadModel(
-            f"{MODEL_FILE} crashed the runtime (exit status {child.returncode}); export it again with another opset",
+            f"{MODEL_FILE} (or what is beside it) crashed the runtime (exit status {child.returncode}); "
+            "export it again with another opset",
             code="model-crash",
         ) from error
     if verdict["ok"]:
@@ -114,10 +116,12 @@ def check_package(folder: Path) -> ModelCard:
     files = _read(folder)
     card = ModelCard.from_bytes(files[CARD_FILE])
     for name in card.files:
-        files[name] = _read_file(folder / name, limit=MAX_FILE_BYTES)
+        files[name] = _read_file(folder / name, limit=_LIMITS.get(name, MAX_FILE_BYTES))
     check_files(card, files)
     check_declarations(card, read_facts(files[MODEL_FILE]))
-    model = OnnxModel.from_files(files)
+    # Encoder first: what is wrong with it would otherwise be said of the graph that reads its vectors.
+    encoder = None if card.encoder is None else check_encoder(card.encoder, files)
+    model = OnnxModel(card, files[MODEL_FILE], encoder=encoder)
     for payload in _probes(card):
         _check_run(model, [payload])
     _check_run(model, _probes(card))
@@ -126,16 +130,7 @@ def check_package(folder: Path) -> ModelCard:
 
 def check_declarations(card: ModelCard, facts: Facts) -> None:
     """Compare what the graph declares with what the card says; raises `BadModel`."""
-    if facts.external_tensors:
-        raise BadModel(
-            f"{MODEL_FILE} keeps weights outside of itself ({', '.join(facts.external_tensors[:3])}); save it as one file"
-        )
-    foreign = sorted(f"{domain}:{kind}" for domain, kind in facts.operators if domain not in DOMAINS)
-    if foreign or facts.local_functions:
-        raise BadModel(
-            f"{MODEL_FILE} uses operators onnxruntime does not bring ({', '.join(foreign[:3]) or 'local functions'}); "
-            "export it with standard operators and inlined functions"
-        )
+    check_operators(facts, file=MODEL_FILE)
     declared = {value.name: value for value in facts.inputs}
     listed = {item.name: item for item in card.inputs}
     if set(declared) != set(listed):
@@ -155,7 +150,8 @@ def check_declarations(card: ModelCard, facts: Facts) -> None:
             )
         if item.kind != "class_count" and value.shape and value.shape[0] is not None:
             raise BadModel(f"inputs[{name}] takes exactly {value.shape[0]} records; leave the first dimension free")
-        columns = HASHED_WIDTH if item.kind == "row" else 1
+        width = card.encoder.dimensions if card.encoder is not None else 1
+        columns = {"row": HASHED_WIDTH, "embedding": width}.get(item.kind, 1)
         if _RANKS[item.kind] == 2 and value.shape is not None and value.shape[1] not in (None, columns):
             raise BadModel(f"inputs[{name}] takes {value.shape[1]} columns; (n, {columns}) is given to it")
     outputs = {value.name for value in facts.outputs}

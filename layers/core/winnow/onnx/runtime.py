@@ -16,6 +16,7 @@ import onnxruntime
 from winnow.errors import BadModel
 from winnow.models.package import CARD_FILE, HASHED_ROW, MODEL_FILE, ModelCard, check_files
 from winnow.models.predictions import Predictions
+from winnow.onnx.encoder import Encoder, Vectors, files_reader
 from winnow.onnx.features import (
     WORDS,
     Payload,
@@ -42,7 +43,8 @@ MAX_BATCH_CHARS = 32_768
 class OnnxModel:
     """A loaded model package; safe to use from several threads."""
 
-    def __init__(self, card: ModelCard, model: bytes, *, threads: int = 1) -> None:
+    def __init__(self, card: ModelCard, model: bytes, *, threads: int = 1, encoder: Encoder | None = None) -> None:
+        """`encoder` is that of the card; only a model that never encodes does without."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -52,6 +54,7 @@ class OnnxModel:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.use_deterministic_compute = True
         self.card = card
+        self._encoder = encoder
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         # onnxruntime derives its exceptions from Exception one by one, without a base of their own.
@@ -71,42 +74,76 @@ class OnnxModel:
             raise BadModel(f"the package has no {CARD_FILE}; put it beside {MODEL_FILE}")
         card = ModelCard.from_bytes(files[CARD_FILE])
         check_files(card, files)
-        return cls(card, files[MODEL_FILE], threads=threads)
+        encoder = None if card.encoder is None else Encoder(card.encoder, files_reader(files), threads=threads)
+        return cls(card, files[MODEL_FILE], threads=threads, encoder=encoder)
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 1) -> OnnxModel:
         """Load from a folder; raises `BadModel` for a wrong card, digest or graph."""
         return cls.from_files(read_folder(folder), threads=threads)
 
-    def predict(self, payloads: Sequence[Payload], *, batch: int | None = None) -> Predictions:
+    def predict(
+        self, payloads: Sequence[Payload], *, batch: int | None = None, embeddings: Vectors | None = None
+    ) -> Predictions:
         """Run every payload once; row i of the result belongs to payload i.
 
-        `batch` is the number of rows in one pass, `BATCH` or `TABLE_BATCH` unless said. Raises `BadInput` for a payload
-        that is not of the model's kind or does not decode.
+        `batch` is the number of rows in one pass, `BATCH` or `TABLE_BATCH` unless said; `embeddings` (n, D) are what
+        `encode` gave for these payloads before. Raises `BadInput` for a payload that is not of the model's kind or does
+        not decode.
         """
         if self.card.kind == "table":
             return self._predict_table([row_of(payload) for payload in payloads], batch=batch or TABLE_BATCH)
-        batch = batch or BATCH
+        if self.card.encoder is not None and embeddings is None:
+            embeddings = self.encode(payloads)
+        if self.card.reading(self.card.kind) is None:
+            assert embeddings is not None  # by ModelCard: the only input is the encoder's
+            return self._predict_embeddings(embeddings, batch=batch or TABLE_BATCH)
         if self.card.kind == "text":
-            return self._predict_text([text_of(payload) for payload in payloads], batch=batch)
-        shape = self.card.payload.shape
-        assert shape is not None  # by ModelInput
+            return self._predict_text([text_of(payload) for payload in payloads], embeddings, batch=batch or BATCH)
+        return self._predict_images(payloads, embeddings, batch=batch or BATCH)
+
+    def encode(self, payloads: Sequence[Payload]) -> Vectors:
+        """What the package's encoder makes of the payloads, (n, D); the costly part of `predict`. Of a model with one."""
+        assert self._encoder is not None
+        return self._encoder.encode(payloads)
+
+    def _predict_embeddings(self, embeddings: Vectors, *, batch: int) -> Predictions:
+        cuts = range(0, len(embeddings), batch)
+        return _joined([self.run(self._with({}, embeddings[k : k + batch])) for k in cuts], card=self.card)
+
+    def _predict_images(self, payloads: Sequence[Payload], embeddings: Vectors | None, *, batch: int) -> Predictions:
+        item = self.card.reading("image")
+        assert item is not None  # by ModelCard
+        assert item.shape is not None  # by ModelInput
         parts = []
         for start in range(0, len(payloads), batch):
-            rows = [image_tensor(payload, shape=shape) for payload in payloads[start : start + batch]]
-            parts.append(self.run(np.stack(rows)))
+            rows = np.stack([image_tensor(payload, shape=item.shape) for payload in payloads[start : start + batch]])
+            vectors = None if embeddings is None else embeddings[start : start + batch]
+            parts.append(self.run(self._with({item.name: rows}, vectors)))
         return _joined(parts, card=self.card)
 
-    def _predict_text(self, texts: Sequence[str], *, batch: int) -> Predictions:
-        form = self.card.payload.form
-        if form not in (None, WORDS):
-            raise BadModel(f"inputs[].form is {form!r}; this version knows {WORDS!r}: update Winnow or train again")
-        cleaned = [clean_text(text) for text in texts] if form == WORDS else list(texts)
+    def _with(self, tensors: dict[str, npt.NDArray[Any]], embeddings: Vectors | None) -> Mapping[str, npt.NDArray[Any]]:
+        """The tensors, and the embeddings where the graph wants them."""
+        item = self.card.reading("embedding")
+        return tensors if item is None or embeddings is None else {**tensors, item.name: embeddings}
+
+    def _predict_text(self, texts: Sequence[str], embeddings: Vectors | None, *, batch: int) -> Predictions:
+        item = self.card.reading("text")
+        assert item is not None  # by ModelCard
+        if item.form not in (None, WORDS):
+            raise BadModel(
+                f"inputs[].form is {item.form!r}; this version knows {WORDS!r}: update Winnow or train again"
+            )
+        cleaned = [clean_text(text) for text in texts] if item.form == WORDS else list(texts)
         # Texts of like length share a batch, because every row is padded to the longest.
         order = sorted(range(len(cleaned)), key=lambda row: len(cleaned[row]))
         ordered = [cleaned[row] for row in order]
+        vectors = None if embeddings is None else embeddings[order]
         parts = [
-            self.run(np.array(ordered[cut], dtype=object)) for cut in _cuts([len(text) for text in ordered], batch)
+            self.run(
+                self._with({item.name: np.array(ordered[cut], dtype=object)}, None if vectors is None else vectors[cut])
+            )
+            for cut in _cuts([len(text) for text in ordered], batch)
         ]
         joined = _joined(parts, card=self.card)
         back = np.empty(len(order), dtype=np.int64)

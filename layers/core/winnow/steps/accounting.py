@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from winnow.records import Label, Occurrence, PoolObject, Role, from_jsonl
 from winnow.steps import deployment, labeled, pointers
 from winnow.steps.batches import committed, read_plan
 from winnow.steps.candidates import Candidates
+from winnow.steps.documents import document
 
 PARALLEL_READS = 16
 READ_AHEAD = 256
@@ -228,7 +228,7 @@ def _held_out_batches(ports: Ports) -> set[str]:
     version, _ = pointers.head(ports.data)
     if version is None:
         return set()
-    held = {entry["batch"] for entry in json.loads(ports.data.get(layout.dataset(version))).get("held_out", [])}
+    held = {entry["batch"] for entry in document(ports.data, layout.dataset(version)).get("held_out", [])}
     return held | {
         str(item["sk"]) for item in ports.table.query("BATCH") if read_plan(str(item["sk"]), ports).parent in held
     }
@@ -243,7 +243,7 @@ def _nothing_lost(ledger: Ledger) -> Iterator[str | int]:
 
 def _versions(ports: Ports) -> dict[str, Mapping[str, Any]]:
     keys = [key for key in ports.data.list("datasets/") if key.endswith("/dataset.json")]
-    return {body["version"]: body for body in (json.loads(ports.data.get(key)) for key in keys)}
+    return {body["version"]: body for body in (document(ports.data, key) for key in keys)}
 
 
 def _versions_complete(ports: Ports) -> Iterator[str | int]:
@@ -300,7 +300,7 @@ def _members(lines: Iterable[Mapping[str, Any]]) -> list[Member]:
 def _deployment_reports(ports: Ports) -> Iterator[Mapping[str, Any]]:
     for key in ports.data.list("reports/"):
         if key.endswith("/deployment.json"):
-            yield json.loads(ports.data.get(key))
+            yield document(ports.data, key)
 
 
 def _promotions_supported(ports: Ports) -> Iterator[str | int]:
@@ -310,7 +310,7 @@ def _promotions_supported(ports: Ports) -> Iterator[str | int]:
             continue
         yield 1
         try:
-            gate = json.loads(ports.data.get(layout.gate_report(report["model"])))
+            gate = document(ports.data, layout.gate_report(report["model"]))
         except NotFound:
             yield f"{report['model']} was promoted without a gate report"
             continue

@@ -20,6 +20,7 @@ from winnow.errors import BudgetExceeded, Conflict
 from winnow.loop import Loop, Task
 from winnow.ports import JsonDict, LabelingJob, Ports
 from winnow.records import Arm, Record, Role, from_jsonl, to_jsonl
+from winnow.steps.documents import document
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Plan:
 
 
 def read_plan(batch: str, ports: Ports) -> Plan:
-    body = json.loads(ports.data.get(layout.plan(batch)))
-    body.pop("format")
+    body = document(ports.data, layout.plan(batch))
+    body.pop("format", None)
     return Plan(**{**body, "choices": tuple(Choice(**choice) for choice in body["choices"])})
 
 

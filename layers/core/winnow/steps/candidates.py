@@ -18,6 +18,9 @@ import numpy.typing as npt
 from winnow.errors import BadInput
 from winnow.ports import Ports
 
+FORMAT = 1
+"""Version of the columns."""
+
 _TEXT = ("id", "oid", "cluster", "role", "records")
 
 
@@ -64,6 +67,10 @@ class Candidates:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 columns = {name: archive[name] for name in archive.files}
+            # Absent means 1: stated, it would keep the versions before this one from reading what this one writes.
+            version = int(columns.pop("format", 1))
+            if version != FORMAT:
+                raise BadInput(f"candidate columns have format {version}, this code reads {FORMAT}", code="format")
             scores = {
                 name.removeprefix("score_"): columns.pop(name) for name in list(columns) if name.startswith("score_")
             }

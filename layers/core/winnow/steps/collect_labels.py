@@ -6,7 +6,6 @@ the dataset's parts and then its head, the `improve` execution, and last the bat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -31,6 +30,7 @@ from winnow.records import Label, Record, from_jsonl, to_jsonl
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, guideline_version, mark, open_batch, payloads, price, read_plan
 from winnow.steps.dataset_versions import commit
+from winnow.steps.documents import document
 
 
 def collect_labels(batch: str, ports: Ports) -> Outcome:
@@ -243,7 +243,7 @@ def _metrics(plan: Plan, labels: Sequence[Label], version: str, ports: Ports) ->
         for label in done
     ]
     agreed = [_agrees(raw, label, ports.loop.task) for label in done for raw in label.answers if "refused" not in raw]
-    description = json.loads(ports.data.get(layout.dataset(version)))
+    description = document(ports.data, layout.dataset(version))
     metrics = [
         Metric("ItemsLabeled", len(done)),
         Metric("ItemsDisputed", _count(labels, "disputed")),

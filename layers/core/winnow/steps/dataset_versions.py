@@ -22,6 +22,7 @@ from winnow.records import Label, Record, from_jsonl, to_jsonl
 from winnow.steps import pointers
 from winnow.steps.batches import guideline_version
 from winnow.steps.candidates import indexed
+from winnow.steps.documents import document
 from winnow.steps.pointers import head
 
 ROLES = ("train", "evaluation", "reward")
@@ -34,7 +35,7 @@ def commit(batch: str, labels: Sequence[Label], records: Callable[[], Mapping[st
     """
     for _ in range(8):
         parent, tag = head(ports.data)
-        previous = json.loads(ports.data.get(layout.dataset(parent))) if parent else None
+        previous = document(ports.data, layout.dataset(parent)) if parent else None
         if previous and batch in previous["batches"]:
             return str(parent)
         version = _write_version(batch, labels, records, previous, ports)
@@ -176,7 +177,7 @@ def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]
     for report in reports:
         if report["verdict"] != "reject":
             continue
-        trained = json.loads(ports.data.get(layout.dataset(report["dataset"])))
+        trained = document(ports.data, layout.dataset(report["dataset"]))
         before = _champion_batches(report["champion"], ports) | passed
         for batch in trained["batches"]:
             if batch in previous["batches"] and batch not in before and batch not in held:
@@ -189,7 +190,7 @@ def _held_out(previous: Mapping[str, Any], ports: Ports) -> list[dict[str, str]]
 def _gate_reports(ports: Ports) -> Iterator[dict[str, Any]]:
     for look in ports.table.query("LOOK"):
         try:
-            yield json.loads(ports.data.get(layout.gate_report(look["model"])))
+            yield document(ports.data, layout.gate_report(look["model"]))
         except NotFound:
             continue  # a gate that is still at work: its look is written first
 
@@ -210,7 +211,7 @@ def _champion_batches(model: str, ports: Ports) -> set[str]:
 
 def _believed(version: str, ports: Ports) -> set[str]:
     """Batches whose labels are in a dataset version."""
-    dataset = json.loads(ports.data.get(layout.dataset(version)))
+    dataset = document(ports.data, layout.dataset(version))
     return set(dataset["batches"]) - {entry["batch"] for entry in dataset["held_out"]}
 
 

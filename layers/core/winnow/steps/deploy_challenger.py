@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from winnow.metrics import NAMESPACE, Metric
 from winnow.ports import DeploymentAlarm, EndpointState, Ports, Rollout
 from winnow.steps import Outcome, deployment, pointers
 from winnow.steps.deployment import Deployment
+from winnow.steps.documents import document
 
 VARIANT = "AllTraffic"
 """The endpoint's one variant; an update must keep its name."""
@@ -53,7 +53,7 @@ def deploy_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
 
 
 def _supporting_report(model: str, dataset: str, ports: Ports) -> JsonDict:
-    report: JsonDict = json.loads(ports.data.get(layout.gate_report(model)))
+    report: JsonDict = document(ports.data, layout.gate_report(model))
     if (report["verdict"], report["model"], report["dataset"]) != ("promote", model, dataset):
         raise ConfigError(
             f"{layout.gate_report(model)} says {report['verdict']} for model {report['model']} on {report['dataset']}; "

@@ -22,7 +22,8 @@ from winnow.models.evaluation import confusion, evaluate, evaluate_regression
 from winnow.models.gate import GatePolicy, Scores, Verdict, decide, estimate, wilson
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
-from winnow.steps import Outcome, labeled, pointers
+from winnow.steps import Outcome, labeled, pointers, vectors
+from winnow.steps.documents import document
 from winnow.steps.labeled import Dataset
 
 ROWS_A_PASS = 256
@@ -45,7 +46,7 @@ def evaluate_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
     if not ports.data.exists(key):
         report = _judge(model, version, ports)
         ports.data.put_new(key, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    report = json.loads(ports.data.get(key))
+    report = document(ports.data, key)
     return Outcome({"model": model, "dataset": version, "verdict": report["verdict"]}, _metrics(report))
 
 
@@ -58,8 +59,9 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     crowned, _ = pointers.champion(ports)
     policy = _policy(ports.loop, bootstrap=crowned.is_bootstrap)
     rng = np.random.default_rng(int(digest({"model": model, "dataset": version}, length=16), 16))
-    new = _scores(ports.models.load(model), lines, truth, identity)
-    old = _scores(ports.models.load(crowned.model, classes=dataset.classes), lines, truth, identity)
+    known = _Known(version, ports)
+    new = _scores(ports.models.load(model), lines, truth, identity, known)
+    old = _scores(ports.models.load(crowned.model, classes=dataset.classes), lines, truth, identity, known)
     if crowned.is_bootstrap and dataset.is_regression:
         old = replace(old, prediction=_mean_of_train(dataset, ports, len(lines)))
     # With fewer records than the policy asks for nothing can be promoted, so no look at the evaluation set is spent.
@@ -79,7 +81,7 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
         "difference": _difference(verdict),
         "challenger": _figures(new, policy, dataset, ports.loop, rng),
         "champion_metrics": _figures(old, policy, dataset, ports.loop, rng),
-        "arms": _arms(model, lines, new, policy, dataset, ports, rng),
+        "arms": _arms(model, lines, new, known, policy, dataset, ports, rng),
         "evaluation": {"records": len(lines), "digest": identity},
         "entropy": {"before": _entropy(old), "after": _entropy(new)},
         "created_at": ports.clock.now().isoformat(),
@@ -91,7 +93,7 @@ def _import(model: str, version: str, ports: Ports) -> JsonDict | None:
     """Why a model that was imported becomes champion: a person said so, whatever the gate would say."""
     if layout.imported_model(version) is None:
         return None
-    told = json.loads(ports.data.get(layout.training_spec(model)))["imported"]
+    told = document(ports.data, layout.training_spec(model))["imported"]
     message = f"imported by {told['by']} at {told['at']}: {told['reason'] or 'no champion was trained yet'}"
     return {"code": "imported", "message": message, "weight": "supports", "value": None, "threshold": None}
 
@@ -143,10 +145,26 @@ def _look(model: str, version: str, ports: Ports) -> int:
     raise Retryable(f"no look number was free for {model}; evaluate again")
 
 
-def _scores(model: Model, lines: Sequence[Mapping[str, Any]], truth: Sequence[Any], identity: str) -> Scores:
+class _Known:
+    """Vectors of the evaluation records by encoder: an encoder works once, however many models stand on it."""
+
+    def __init__(self, dataset: str, ports: Ports) -> None:
+        self._dataset, self._ports = dataset, ports
+        self._vectors: dict[str, vectors.Known] = {}
+
+    def of(self, encoder: str) -> vectors.Known:
+        if encoder not in self._vectors:
+            self._vectors[encoder] = vectors.kept(encoder, self._dataset, self._ports)
+        return self._vectors[encoder]
+
+
+def _scores(
+    model: Model, lines: Sequence[Mapping[str, Any]], truth: Sequence[Any], identity: str, known: _Known
+) -> Scores:
     """What a model says about the lines, in their order."""
-    payloads = [labeled.payload(line) for line in lines]
-    passes = [model.predict(payloads[start : start + ROWS_A_PASS]) for start in range(0, len(payloads), ROWS_A_PASS)]
+    passes = [
+        _predicted(model, lines[start : start + ROWS_A_PASS], known) for start in range(0, len(lines), ROWS_A_PASS)
+    ]
     classes = model.card.classes
     return Scores(
         model.card.model, identity, truth, classes,
@@ -227,10 +245,19 @@ def _aligned(probabilities: Floats, *, own: Sequence[str], classes: Sequence[str
     return columns
 
 
+def _predicted(model: Model, lines: Sequence[Mapping[str, Any]], known: _Known) -> Predictions:
+    payloads = [labeled.payload(line) for line in lines]
+    if model.card.encoder is None:
+        return model.predict(payloads)
+    embeddings = vectors.of_lines(lines, payloads, model, known.of(model.card.encoder.digest))
+    return model.predict(payloads, embeddings=embeddings)
+
+
 def _arms(
     model: str,
     lines: Sequence[Mapping[str, Any]],
     whole: Scores,
+    known: _Known,
     policy: GatePolicy,
     dataset: Dataset,
     ports: Ports,
@@ -242,7 +269,7 @@ def _arms(
         fit = ports.models.load_arm(model, "active" if arm == "active" else "control")
         figures = None
         if fit is not None:
-            scores = _scores(fit, lines, whole.truth, whole.evaluation)
+            scores = _scores(fit, lines, whole.truth, whole.evaluation, known)
             figures = _figures(scores, policy, dataset, ports.loop, rng)
         if fit is not None and figures is not None:
             kept = {name: figures[name] for name in _KEPT if name in figures}

@@ -14,7 +14,8 @@ from winnow.metrics import Metric
 from winnow.models.package import ANY_MASKER, UNMASKED
 from winnow.ports import Ports
 from winnow.privacy.masking import MASKER_VERSION
-from winnow.steps import Outcome, labeled, pointers
+from winnow.steps import Outcome, labeled, pointers, vectors
+from winnow.steps.documents import document
 from winnow.steps.labeled import Dataset
 
 ATTEMPTS = 3
@@ -43,7 +44,7 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
     train = _checked(dataset, ports)
     failure: str | None = None
     for attempt in range(ATTEMPTS):
-        model = model_id(version, seed=ports.loop.training.seed, members=ports.loop.training.members, attempt=attempt)
+        model = model_of(version, ports, attempt=attempt)
         reason = _settled(model, ports)
         if reason:
             return _skip(version, reason, model=model)
@@ -55,7 +56,7 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
             reason = _not_worth_it(train, ports)
             if reason:
                 return _skip(version, reason)
-            _write_spec(dataset, model, ports)
+            _write_spec(dataset, train, model, ports)
             body = ports.training.request(model, dataset=version, seed=ports.loop.training.seed)
             return _go(version, model, request=body)
         if state.status == "running":
@@ -66,22 +67,29 @@ def plan_training(request: Mapping[str, Any], ports: Ports) -> Outcome:
     return _skip(version, f"training failed {ATTEMPTS} times, the last time with: {failure}")
 
 
-def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0) -> str:
+def model_of(dataset: str, ports: Ports, *, attempt: int = 0) -> str:
+    """Name of the model that this dataset gives under the loop's settings."""
+    policy = ports.loop.training
+    return model_id(dataset, seed=policy.seed, members=policy.members, attempt=attempt, encoder=policy.encoder)
+
+
+def model_id(dataset: str, *, seed: int, members: int, attempt: int = 0, encoder: str | None = None) -> str:
     """Name of the model that this dataset and these settings give.
 
     >>> model_id("d1", seed=0, members=4)
     'm42ee0d9ff9edec85b28'
     """
-    return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt})
+    on_top = {} if encoder is None else {"encoder": encoder}
+    return short_id("m", {"dataset": dataset, "seed": seed, "members": members, "attempt": attempt, **on_top})
 
 
 def _plan_import(model: str, request: Mapping[str, Any], ports: Ports) -> Outcome:
     version, key = str(request["dataset"]), layout.training_spec(model)
     masker = request["masker"] if request.get("masker") in (UNMASKED, ANY_MASKER) else _masker(ports)
-    spec = _spec(model, dataset=request.get("trained_on"), masker=masker, ports=ports)
+    spec = _spec(model, dataset=request.get("trained_on"), masker=masker, encoder=None, ports=ports)
     spec["imported"] = {name: request.get(name) for name in ("by", "at", "reason")}
     if ports.data.exists(key):
-        spec = json.loads(ports.data.get(key))
+        spec = document(ports.data, key)
     if "imported" not in spec:
         return _skip(version, f"a model {model} was trained here; import yours under another id", model=model)
     reason = _settled(model, ports)
@@ -175,7 +183,7 @@ def _settled(model: str, ports: Ports) -> str | None:
         return f"model {model} was refused by publish_model; see {layout.publish_report(model)}"
     if not ports.data.exists(layout.gate_report(model)):
         return None
-    verdict = json.loads(ports.data.get(layout.gate_report(model)))["verdict"]
+    verdict = document(ports.data, layout.gate_report(model))["verdict"]
     if verdict != "promote":
         return f"the gate said {verdict} about model {model}"
     deployment = ports.table.get("DEPLOYMENT", model)
@@ -188,17 +196,26 @@ def _masker(ports: Ports) -> str:
     return MASKER_VERSION if ports.loop.privacy.mask else UNMASKED
 
 
-def _spec(model: str, *, dataset: str | None, masker: str, ports: Ports) -> JsonDict:
+def _spec(model: str, *, dataset: str | None, masker: str, encoder: str | None, ports: Ports) -> JsonDict:
     policy, task = ports.loop.training, ports.loop.task
     return {
         "format": 1, "model": model, "task": task.type, "kind": task.kind, "classes": list(task.classes),
         "columns": dict(task.columns), "positive_class": task.positive_class, "masker": masker, "dataset": dataset,
-        "seed": policy.seed, "members": policy.members,
+        "seed": policy.seed, "members": policy.members, "encoder": encoder,
     }  # fmt: skip
 
 
-def _write_spec(dataset: Dataset, model: str, ports: Ports) -> None:
-    spec = _spec(model, dataset=dataset.version, masker=_masker(ports), ports=ports)
+def _write_spec(dataset: Dataset, train: Sequence[Mapping[str, Any]], model: str, ports: Ports) -> None:
+    encoder = vectors.configured(ports)
+    if encoder is not None:
+        if encoder.reads != dataset.kind:
+            name = ports.loop.training.encoder
+            raise ConfigError(f"training.encoder {name!r} reads {encoder.reads}, task.kind is {dataset.kind}")
+        known = vectors.gathered(encoder.digest, dataset.version, ports)
+        found = {str(line["id"]): known[line["id"]] for line in train if line["id"] in known}
+        ports.data.put(layout.training_vectors(model), vectors.pack(found))
+    named = None if encoder is None else encoder.digest
+    spec = _spec(model, dataset=dataset.version, masker=_masker(ports), encoder=named, ports=ports)
     ports.data.put(layout.training_spec(model), json.dumps(spec, indent=1, ensure_ascii=False).encode())
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from winnow import layout
 from winnow.errors import NotFound
 from winnow.ports import ObjectStore, Ports
+from winnow.steps.documents import parsed
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ def champion(ports: Ports) -> tuple[Champion, str | None]:
     try:
         body, tag = ports.data.get_tagged(layout.CHAMPION)
     except NotFound:
-        return Champion(f"{layout.BOOTSTRAP}-{ports.loop.task.kind}"), None
-    fields = json.loads(body)
-    fields.pop("format")
+        encoder = ports.loop.training.encoder
+        return Champion(f"{layout.BOOTSTRAP}-{ports.loop.task.kind}{f'-{encoder}' if encoder else ''}"), None
+    fields = parsed(layout.CHAMPION, body)
+    fields.pop("format", None)
     return Champion(**fields), tag
 
 
@@ -46,4 +48,4 @@ def head(data: ObjectStore) -> tuple[str | None, str | None]:
         body, tag = data.get_tagged(layout.HEAD)
     except NotFound:
         return None, None
-    return str(json.loads(body)["version"]), tag
+    return str(parsed(layout.HEAD, body)["version"]), tag

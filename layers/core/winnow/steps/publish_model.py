@@ -12,6 +12,7 @@ from winnow.metrics import Metric
 from winnow.models.package import ModelCard
 from winnow.ports import Ports
 from winnow.steps import Outcome
+from winnow.steps.documents import document
 
 
 def publish_model(request: Mapping[str, Any], ports: Ports) -> Outcome:
@@ -21,7 +22,7 @@ def publish_model(request: Mapping[str, Any], ports: Ports) -> Outcome:
     `reports/<model>/publish.json`, and `plan_training` will not order that model again.
     """
     model, artifact = str(request["model"]), str(request["artifact"])
-    spec = json.loads(ports.data.get(layout.training_spec(model)))
+    spec = document(ports.data, layout.training_spec(model))
     first = not ports.data.exists(layout.model(model))
     try:
         card = ports.models.publish(model, artifact=artifact)
@@ -48,3 +49,7 @@ def _is_what_was_ordered(card: ModelCard, spec: Mapping[str, Any]) -> None:
         if value != ordered[name]:
             message = f"model.json says {name} is {value!r}, the training was ordered with {ordered[name]!r}"
             raise BadModel(message, code="other-model")
+    found_encoder, wanted = None if card.encoder is None else card.encoder.digest, spec.get("encoder")
+    if found_encoder != wanted and "imported" not in spec:  # a model made elsewhere brings its own
+        message = f"model.json carries encoder {found_encoder}, the training was ordered with {wanted}"
+        raise BadModel(message, code="other-model")

@@ -18,7 +18,7 @@ from winnow.records import PoolObject
 from winnow.steps import Outcome, deployment, pointers
 from winnow.steps.accounting import pending_objects
 from winnow.steps.import_labels import PARTITION
-from winnow.steps.plan_training import ATTEMPTS, model_id
+from winnow.steps.plan_training import ATTEMPTS, model_of
 from winnow.steps.pointers import Champion
 from winnow.steps.suspects import Suspects
 
@@ -295,9 +295,8 @@ def _stalled(world: World) -> Iterator[Finding]:
 
 def _waits_for_nothing(dataset: str, ports: Ports) -> bool:
     """Whether the dataset's newest training job ended and nobody took up what it left."""
-    policy = ports.loop.training
     for attempt in reversed(range(ATTEMPTS)):
-        model = model_id(dataset, seed=policy.seed, members=policy.members, attempt=attempt)
+        model = model_of(dataset, ports, attempt=attempt)
         state = ports.training.describe(model)
         if state is not None:
             taken_up = (layout.model(model), layout.publish_report(model))

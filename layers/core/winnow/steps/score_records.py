@@ -23,7 +23,7 @@ from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.records import Record, from_jsonl
-from winnow.steps import Outcome
+from winnow.steps import Outcome, vectors
 from winnow.steps.candidates import Candidates
 from winnow.steps.pointers import champion
 
@@ -75,7 +75,10 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
     for target, scored in done:
         ports.data.put(target, scored.to_bytes())
-    _withdraw(crowned.model, superseded, [layout.oid_of(key) for key in request.keys], ports)
+    places = [f"{layout.SCORES}{crowned.model}/"]
+    if model.card.encoder is not None:
+        places.append(f"{layout.EMBEDDINGS}{model.card.encoder.digest}/{layout.RECORDS}")
+    _withdraw(places, superseded, [layout.oid_of(key) for key in request.keys], ports)
     metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done))]
     if doubts:
         unsure = "PredictiveSpread" if ports.loop.task.type == "regression" else "PredictiveEntropy"
@@ -84,7 +87,9 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
 
 
 def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, ports: Ports) -> Candidates:
-    predictions = model.predict([_payload(record, ports) for record in records])
+    payloads = [_payload(record, ports) for record in records]
+    embeddings = vectors.of_records(key, [record.id for record in records], payloads, model, ports)
+    predictions = model.predict(payloads) if embeddings is None else model.predict(payloads, embeddings=embeddings)
     rng = np.random.default_rng(int(digest(key, length=12), 16))
     names = [name for name in able(gives(predictions)) if name != "random"]
     wanted = ports.loop.acquisition.strategy
@@ -164,11 +169,12 @@ def _messages(model: str, rows: Candidates) -> list[JsonDict]:
     ]
 
 
-def _withdraw(model: str, superseded: set[str], scored: Sequence[str], ports: Ports) -> None:
-    """Remove the scores of superseded versions whose records passed through here, so that one set remains: the newest's."""
+def _withdraw(places: Sequence[str], superseded: set[str], scored: Sequence[str], ports: Ports) -> None:
+    """Remove the scores and vectors of superseded versions whose records passed through here, so that one set remains:
+    the newest's."""
     if not superseded:
         return
     gone = {item["sk"] for item in ports.table.query("SUPERSEDED") if item["by"] in scored or item["sk"] in scored}
-    stale = [key for oid in sorted(gone) for key in ports.data.list(f"{layout.SCORES}{model}/{oid}/")]
+    stale = [key for place in places for oid in sorted(gone) for key in ports.data.list(f"{place}{oid}/")]
     if stale:
         ports.data.delete(stale)

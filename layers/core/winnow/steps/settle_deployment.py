@@ -13,6 +13,7 @@ from winnow.metrics import Metric
 from winnow.ports import EndpointState, Ports
 from winnow.steps import Outcome, deployment, pointers
 from winnow.steps.deployment import Deployment
+from winnow.steps.documents import document
 from winnow.steps.pointers import Champion
 
 JsonDict = dict[str, Any]
@@ -51,7 +52,7 @@ def _report(known: Deployment, ports: Ports) -> JsonDict | None:
     """How the rollout ended; None while it goes on."""
     key = layout.deployment_report(known.model)
     try:
-        written: JsonDict = json.loads(ports.data.get(key))
+        written: JsonDict = document(ports.data, key)
         return written
     except NotFound:
         pass
@@ -73,7 +74,7 @@ def _report(known: Deployment, ports: Ports) -> JsonDict | None:
     }
     body = json.dumps(report, indent=1, ensure_ascii=False).encode()
     if not ports.data.put_new(key, body):
-        report = json.loads(ports.data.get(key))
+        report = document(ports.data, key)
     return report
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from winnow.privacy.masking import mask_row, mask_text
 from winnow.records import to_jsonl
 from winnow.steps import Outcome
 from winnow.steps.captured import Refused, Served, served
+from winnow.steps.documents import document
 
 CHANCE_FOR_DRIFT = 0.1
 """The index is not reported while chance alone would make it this large, which by custom is where stable ends."""
@@ -92,7 +92,7 @@ def _counts(model: str, answers: Sequence[str | float], ports: Ports) -> tuple[C
     """How often the model predicted each class, or a number in each of its bins of equal mass: on the evaluation set, a
     uniform sample of the pool, and here. None if the gate never looked at the model."""
     try:
-        figures = json.loads(ports.data.get(layout.gate_report(model)))["challenger"]
+        figures = document(ports.data, layout.gate_report(model))["challenger"]
     except NotFound:
         return None
     if figures is None:
