@@ -36,12 +36,13 @@ def broken(stack: Stack) -> dict[str, str]:
 def test_export_and_import_into_an_empty_stack_make_the_same_datasets(tmp_path: Path) -> None:
     seeds = tmp_path / "seeds.csv"
     seeds.write_text("note;sentiment\n" + "".join(f"{text};{text_truth({'text': text})}\n" for text in TEXTS[:40]))
-    with deployed(parameters=NO_ENDPOINT) as stack:
+    untrained = {**LOOP, "training": {"min_labels": 1000}}
+    with deployed(loop=untrained, parameters=NO_ENDPOINT) as stack:
         stack.employ()
         stack.drop("reviews.jsonl", jsonl(TEXTS[40:]))
         stack.cloud.advance(hours=1)
         assert main(["import", "labels", str(seeds), "--label", "sentiment", "--text", "note", "--by", "ada"]) == 0
-        assert stack.cloud.run(condition=lambda: stack.champion() is not None, limit_days=20)
+        assert stack.cloud.run(condition=lambda: stack.ended("improve", 2), limit_days=20)
         assert main(["export", "datasets", str(tmp_path / "out"), "--format", "parquet"]) == 0
         version = json.loads((tmp_path / "out" / "dataset.json").read_bytes())["version"]
         description = stack.json(layout.dataset(version))
