@@ -35,8 +35,8 @@ build: sam ## what deploy ships
 deploy: build ## to the account your credentials name
 	.cache/sam/bin/sam deploy --config-env $(ENV)
 
-smoke-aws: setup ## NOT RUN ON AWS YET: a few records through a deployed stack (needs STACK=... ACCOUNT=...)
-	$(PY) scripts/smoke_aws.py --stack "$(STACK)" --account "$(ACCOUNT)"
+smoke-aws: build ## NOT RUN ON AWS YET: the whole loop once in a stack of its own (needs ACCOUNT=..., may have REGION=... FLAGS=...)
+	$(PY) scripts/smoke_aws.py --account "$(ACCOUNT)" $(if $(REGION),--region "$(REGION)") $(FLAGS)
 
 docs: setup ## the generated tables of the documentation
 	$(PY) scripts/document.py

@@ -24,8 +24,8 @@ def up(given: argparse.Namespace) -> int:
     from winnow_local.cloud import LocalCloud
     from winnow_local.gateway import door
 
-    template = given.template or Path(__file__).resolve().parents[2] / "template.yaml"
-    if not template.is_file():
+    template = None if given.empty else given.template or Path(__file__).resolve().parents[2] / "template.yaml"
+    if template and not template.is_file():
         raise UsageError(f"{template}: there is no template; name one with --template")
     region = given.region or REGION
     team = f"arn:aws:sagemaker:{region}:{LocalCloud.account}:workteam/private-crowd/"

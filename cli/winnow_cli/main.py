@@ -119,6 +119,7 @@ def _local(commands: Commands) -> None:
     )
     up.add_argument("--template", type=Path, help="template to deploy (default: the one of this repository)")
     _stack(up)
+    up.add_argument("--empty", action="store_true", help="deploy nothing: `sam deploy` will")
     up.set_defaults(run=_run_local_up)
 
 

@@ -27,7 +27,6 @@ class Timer:
     clock: VirtualClock
     when: float
     action: Action
-    name: str
     background: bool
     live: bool = True
 
@@ -36,7 +35,7 @@ class Timer:
         if self.live and self.when <= when:
             return self
         self.cancel()
-        return self.clock.call_at(when, self.action, name=self.name, background=self.background)
+        return self.clock.call_at(when, self.action, background=self.background)
 
     def cancel(self) -> None:
         self.live = False
@@ -58,35 +57,35 @@ class VirtualClock:
         """The same as an aware datetime in UTC."""
         return datetime.fromtimestamp(self._now, UTC)
 
-    def call_at(self, when: float, action: Action, *, name: str = "", background: bool = False) -> Timer:
+    def call_at(self, when: float, action: Action, *, background: bool = False) -> Timer:
         """Run `action` at `when`; a background timer does not keep `run` going by itself."""
-        timer = Timer(self, when, action, name, background)
+        timer = Timer(self, when, action, background)
         with self._changed:
             heapq.heappush(self._heap, (when, next(self._order), timer))
         return timer
 
-    def call_later(self, delay: float, action: Action, *, name: str = "", background: bool = False) -> Timer:
-        return self.call_at(self._now + delay, action, name=name, background=background)
+    def call_later(self, delay: float, action: Action, *, background: bool = False) -> Timer:
+        return self.call_at(self._now + delay, action, background=background)
 
-    def spawn(self, work: Action, *, name: str = "") -> None:
+    def spawn(self, work: Action) -> None:
         """Run `work` as a task: after what is under way, before time moves and before any timer."""
-        self.call_at(-math.inf, work, name=name)
+        self.call_at(-math.inf, work)
 
-    def start(self, process: Iterator[float], *, name: str = "") -> Action:
+    def start(self, process: Iterator[float]) -> Action:
         """Run a generator in stretches, each a task: it yields how many seconds it waits. Gives what ends a wait early."""
         rest: Timer | None = None
 
         def stretch() -> None:
             nonlocal rest
             if (seconds := next(process, None)) is not None:
-                rest = self.call_later(seconds, stretch, name=name)
+                rest = self.call_later(seconds, stretch)
 
         def wake() -> None:
             if rest and rest.live:
                 rest.cancel()
-                self.spawn(stretch, name=name)
+                self.spawn(stretch)
 
-        self.spawn(stretch, name=name)
+        self.spawn(stretch)
         return wake
 
     @contextmanager

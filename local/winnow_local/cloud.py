@@ -47,22 +47,22 @@ class LocalCloud:
     """
 
     account = "123456789012"
-    outputs: dict[str, str]
 
     def __init__(
-        self, template: Path, *, stack: str = "winnow", parameters: dict[str, str] | None = None,
+        self, template: Path | None, *, stack: str = "winnow", parameters: dict[str, str] | None = None,
         region: str = "us-east-1", workers: Literal["inprocess", "awslambdaric"] = "inprocess",
         start: datetime = datetime(2026, 3, 2, 8, tzinfo=UTC), seed: int = 0, layers: Iterable[Path] | None = None,
     ) -> None:  # fmt: skip
-        self._template, self._parameters = Path(template).absolute(), parameters or {}
-        self.stack, self.region, self._workers, self._seed = stack, region, workers, seed
-        self.layers = [self._template.parent / "layers" / "core"] if layers is None else list(layers)
+        self._template, self._parameters = template and Path(template).absolute(), parameters or {}
+        self.stack, self.region, self.workers, self._seed = stack, region, workers, seed
+        here = self._template.parent if self._template else Path()
+        self.layers, self.outputs = [here / "layers" / "core"] if layers is None else list(layers), dict[str, str]()
         self.clock = VirtualClock(start)
         self.gateway = Gateway()
         self.cloudwatch, self.events = CloudWatch(self), Events(self, seed=seed)
         self.lambdas = invoke.Lambdas(self)
         self.emit_event, self.subscribe = self.events.emit, self.events.subscribe
-        self.invocations, self.runner = self.lambdas.invocations, self.lambdas.run_in_process
+        self.invocations, self.runner = self.lambdas.invocations, self.lambdas.run
         self.labeling, self.training, self.endpoints = Labeling(self), Training(self), Endpoints(self)
         self.sagemaker = (Registry(self), self.labeling, self.training, self.endpoints)
         self._clients, self._clients_lock, self._open = dict[str, Any](), threading.RLock(), ExitStack()
@@ -85,11 +85,9 @@ class LocalCloud:
                 for value in vars(module).values() if name.startswith("winnow.aws") else ():
                     getattr(value, "cache_clear", int)()  # it is wired to an earlier cloud's environment and clients
             enter(patch("winnow.aws.clock._time", self.clock.time))  # the product's seam
-            if self._workers == "awslambdaric":
-                from .workers import workers
-
-                self.runner = enter(workers(self))
-            self.outputs = deploy(self, self._template, stack=self.stack, parameters=self._parameters)
+            opening.callback(self.lambdas.opened.close)
+            if self._template:
+                self.outputs = deploy(self, self._template, stack=self.stack, parameters=self._parameters)
             functions = self.lambda_backend.list_functions()
             if shared := [set(invoke.environment_of(function).items()) for function in functions]:
                 enter(patch.dict(os.environ, dict(set.intersection(*shared))))

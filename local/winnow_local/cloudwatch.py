@@ -137,7 +137,7 @@ def _put_alarm(cloud: Cloud, original: Any, self: Any, **given: Any) -> Any:
     if not alarm.rule:
         watch, look = _watch(alarm), partial(cloud.cloudwatch.evaluate, [alarm.name])
         first = (cloud.clock.time() + watch.period) // MINUTE * MINUTE + MINUTE
-        alarm.due = cloud.clock.call_at(first, look, name=alarm.name, background=True)
+        alarm.due = cloud.clock.call_at(first, look, background=True)
         alarm.watch = watch
     return alarm
 
@@ -174,7 +174,7 @@ def _update_state(cloud: Cloud, original: Any, self: Any, reason: str, data: str
             cloud.client("sns").publish(TopicArn=topic, Message=json.dumps(told))
 
     if self.suppressor:
-        cloud.clock.call_later(self.wait, act, name=self.name, background=True)
+        cloud.clock.call_later(self.wait, act, background=True)
     else:
         act()
     cloud.cloudwatch.evaluate([name for name in alarms if f'"{self.name}"' in (alarms[name].rule or "")])

@@ -19,16 +19,17 @@ import time as real_time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any, ClassVar
 
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
-from . import serving
 from .patches import Cloud, patched
 from .sagemaker import Request, Service, only, refuse
 
+SERVING = Path(__file__).parent / "worker" / "serving.py"
 PROVISIONING_SECONDS, ROLLBACK_SECONDS = 240.0, 120.0
 ALARM_PERIOD_SECONDS, CAPTURE_FLUSH_SECONDS = 60.0, 300.0
 
@@ -49,7 +50,7 @@ class Fleet:
             tar.extractall(model, filter="data")
         own = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": f"{model}/code", "OMP_NUM_THREADS": "1"}
         with inside:
-            command = [sys.executable, "-P", serving.__file__, model, str(inside.fileno())]
+            command = [sys.executable, "-P", str(SERVING), model, str(inside.fileno())]
             self._process = subprocess.Popen(command, env=own | environment, pass_fds=[inside.fileno()], cwd=model)
 
     def invoke(self, *request: bytes | str) -> tuple[int, str, bytes]:
@@ -74,7 +75,8 @@ class Endpoints(Service):
     container sees of a request body, `(body, content_type) -> body`: a preprocessing fault for a drill."""
 
     plain: ClassVar = {"list_models": "Model Models", "list_endpoint_configs": "EndpointConfig EndpointConfigs",
-                       "list_endpoints": "Endpoint Endpoints", "describe_endpoint": "Endpoint"}  # fmt: skip
+                       "list_endpoints": "Endpoint Endpoints", "describe_endpoint": "Endpoint",
+                       "delete_model": "Model", "delete_endpoint_config": "EndpointConfig"}  # fmt: skip
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
@@ -88,20 +90,14 @@ class Endpoints(Service):
         self.get(p["PrimaryContainer"]["ModelDataUrl"])
         return self.keep("Model", p)
 
-    def delete_model(self, p: Request) -> Request:
-        return self._kept["Model"].pop(p["ModelName"].lower()) and {}
-
     def create_endpoint_config(self, p: Request) -> Request:
         refuse(len(p["ProductionVariants"]) != 1, "the local cloud serves one variant")
         self.find("Model", p["ProductionVariants"][0])
         return self.keep("EndpointConfig", p)
 
-    def delete_endpoint_config(self, p: Request) -> Request:
-        return self._kept["EndpointConfig"].pop(p["EndpointConfigName"].lower()) and {}
-
     def create_endpoint(self, p: Request) -> Request:
         config, made = self.find("EndpointConfig", p), self.keep("Endpoint", p, EndpointStatus="Creating")
-        self.clock.start(self._deploy(self.find("Endpoint", p), config, {}), name="deployment")
+        self.clock.start(self._deploy(self.find("Endpoint", p), config, {}))
         return made
 
     def update_endpoint(self, p: Request) -> Request:
@@ -115,8 +111,14 @@ class Endpoints(Service):
         refuse(shown["EndpointStatus"] != "InService", "Cannot update in-progress endpoint")
         shown.pop("FailureReason", None)
         shown.update(EndpointStatus="Updating", LastModifiedTime=self.clock.now())
-        self.clock.start(self._deploy(shown, config, how), name="deployment")
+        self.clock.start(self._deploy(shown, config, how))
         return {"EndpointArn": shown["EndpointArn"]}
+
+    def delete_endpoint(self, p: Request) -> Request:
+        refuse(self.find("Endpoint", p)["EndpointStatus"] in ("Creating", "Updating"), "the endpoint is in progress")
+        for _, fleet in self._routes.pop(p["EndpointName"], []):
+            fleet.close()
+        return self.drop("Endpoint", p)
 
     def close(self) -> None:
         for _, fleet in itertools.chain(*self._routes.values()):
@@ -194,17 +196,13 @@ class Endpoints(Service):
         data, plain = {}, fleet.capture["CaptureContentTypeHeader"]["JsonContentTypes"]
         for side, (body, kind) in sides.items():
             text, form = (body.decode(), "JSON") if kind in plain else (base64.b64encode(body).decode(), "BASE64")
-            data[f"endpoint{side}"] = {
-                "observedContentType": kind,
-                "mode": side.upper(),
-                "data": text,
-                "encoding": form,
-            }
+            about_side = {"observedContentType": kind, "mode": side.upper(), "data": text, "encoding": form}
+            data[f"endpoint{side}"] = about_side
         line = json.dumps({"captureData": data, "eventMetadata": about, "eventVersion": "0"})
         folder = f"{name}/{fleet.variant}/{self.clock.now():%Y/%m/%d/%H}"
         with self.cloud.gateway.lock:
             if not self._captured:
-                self.clock.call_later(CAPTURE_FLUSH_SECONDS, self._flush, name="data capture")
+                self.clock.call_later(CAPTURE_FLUSH_SECONDS, self._flush)
             self._captured[f"{fleet.capture['DestinationS3Uri'].rstrip('/')}/{folder}"].append(line)
 
     def _flush(self) -> None:

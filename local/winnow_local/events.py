@@ -42,7 +42,7 @@ class Events:
 
     def publish(self, event: Event, *, late: float = 0.0) -> None:
         """Let a whole event be delivered; what tests wrap to lose, double or delay some."""
-        self._cloud.clock.call_later(LATENCY + late, lambda: self._deliver(event), name=event["detail-type"])
+        self._cloud.clock.call_later(LATENCY + late, lambda: self._deliver(event))
 
     def subscribe(self, detail_type: str, callback: Callable[[Event], object]) -> None:
         """Call back for every delivered event of a type, as a service's managed rule would."""
@@ -63,7 +63,9 @@ class Events:
                 callback(event)
         flat = EventPattern._flatten_dict(event)
         bus = events_backends[self._cloud.account][self._cloud.region].event_buses["default"]
-        for rule in list(bus.rules.values()):
+        with self._cloud.gateway.lock:  # a deployment that makes a rule anew is not seen between
+            rules = list(bus.rules.values())
+        for rule in rules:
             pattern = rule.event_pattern
             if rule.state == "ENABLED" and pattern._does_event_match(flat, pattern.get_pattern()):
                 for target in list(rule.targets):
@@ -107,9 +109,9 @@ def _create_schedule(cloud: Cloud, original: Any, self: Any, *args: Any, **given
     def fire() -> None:
         if group.schedules.get(schedule.name) is schedule and schedule.state == "ENABLED":
             cloud.events.send(schedule.target["Arn"], json.loads(schedule.target["Input"]), invoker="aws.scheduler")
-            cloud.clock.call_later(seconds, fire, name=schedule.name, background=True)
+            cloud.clock.call_later(seconds, fire, background=True)
 
-    cloud.clock.call_later(seconds, fire, name=schedule.name, background=True)
+    cloud.clock.call_later(seconds, fire, background=True)
     return schedule
 
 

@@ -1,8 +1,8 @@
 """Lambda: the one place where a function runs, whoever asked, and the asynchronous queue in front of it.
 
-In process a function's `app.py` is loaded as its own module and called; its standard output goes line by line to its log
-group and, where it is embedded metric format, to CloudWatch, both at virtual time. With workers it runs under the real
-runtime interface client (`workers`), timeouts included.
+In process a function's `app.py` is loaded as its own module and called; in a worker it runs under the real runtime interface
+client (`worker.pool`), timeouts included. Its standard output goes line by line to its log group and, where it is embedded
+metric format, to CloudWatch, both at virtual time.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from moto.awslambda.models import LambdaFunction
 from moto.core.exceptions import JsonRESTError
 from moto.logs.models import logs_backends
 
+from .deploy import ARTIFACTS
 from .patches import Cloud, patched, refused
 
 SYNC_LIMIT, ASYNC_LIMIT, STATES_LIMIT = 6 * 1024 * 1024, 1024 * 1024, 256 * 1024
 ASYNC_DELAYS = (0.05, 60.0, 120.0)
 _LAMBDA, _API = "moto.awslambda.models", "moto.awslambda.responses.LambdaResponse"
+Answered = tuple[str, str | None, str]
 _output = io.StringIO()  # what functions print: loggers made in one call keep it for the next
 
 
@@ -52,8 +54,9 @@ class Lambdas:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud, self.invocations, self._lock = cloud, list[Invocation](), threading.RLock()
         self._handlers: dict[str, Callable[[Any, Any], Any]] = {}
+        self._workers, self.opened = None, ExitStack()  # type: Any, ExitStack
 
-    def invoke(self, name: str, event: Any, *, invoker: str = "direct") -> tuple[str, str | None, str]:
+    def invoke(self, name: str, event: Any, *, invoker: str = "direct") -> Answered:
         """The response payload, the error's type (None when it returned) and the log of one synchronous call."""
         function, at = self._cloud.lambda_backend.get_function(name), self._cloud.clock.now()
         body = _limited(event, STATES_LIMIT if invoker == "states" else SYNC_LIMIT)
@@ -78,10 +81,20 @@ class Lambdas:
                 told |= {"requestContext": {"condition": "RetriesExhausted"}, "responsePayload": json.loads(payload)}
                 self._cloud.events.send(target, told, invoker="lambda")
 
-        clock.call_later(ASYNC_DELAYS[attempt], run, name=name)
+        clock.call_later(ASYNC_DELAYS[attempt], run)
 
-    def run_in_process(self, function: LambdaFunction, body: str) -> tuple[str, str | None, str]:
-        """Payload, error type and log of calling the handler right here."""
+    def run(self, function: LambdaFunction, body: str) -> Answered:
+        """Payload, error type and log of one call; in a worker what was deployed as an archive, or changed since."""
+        local: Any = function.code.get("S3Bucket") == ARTIFACTS and function
+        if local and not local.changed and self._cloud.workers == "inprocess":
+            return self._run_here(function, body)
+        if self._workers is None:
+            from .worker.pool import Workers
+
+            self._workers = self.opened.enter_context(closing(Workers(self._cloud, environment_of)))
+        return cast(Answered, self._workers.run(function, body))
+
+    def _run_here(self, function: LambdaFunction, body: str) -> Answered:
         with self._lock, redirect_stdout(_output), redirect_stderr(_output):
             before = _output.tell()
             try:
@@ -160,9 +173,7 @@ def _invoke(cloud: Cloud, _: Any, self: LambdaFunction, body: Any, asked: Any, a
     return payload.encode()
 
 
-refused(
-    f"{_LAMBDA}.LambdaBackend", "send_sns_message", "A topic invokes asynchronously.", what="let topics call functions"
-)
+refused(f"{_LAMBDA}.LambdaBackend", "send_sns_message", "Topics invoke later.", what="let topics call functions")
 refused(_API, "publish_version", "Versions are immutable copies.", what="publish versions of functions")
 refused(_API, "create_alias", "An alias names a version.", what="make aliases of functions")
 refused(_API, "put_function_concurrency", "Reserved concurrency throttles.", what="reserve concurrency")

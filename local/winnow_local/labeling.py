@@ -70,7 +70,7 @@ class Labeling(Service):
         objects = [json.loads(line) for line in lines]
         job = Job(self.keep("LabelingJob", p), folder, field[2], field[1] != "input", objects)
         self._show(job, "InProgress")
-        self.clock.start(self._run(job), name="labeling")
+        self.clock.start(self._run(job))
         return job.shown
 
     def _run(self, job: Job) -> Iterator[float]:

@@ -26,18 +26,17 @@ class Poller:
 
     def __init__(self, cloud: Cloud, mapping: EventSourceMapping, queue: Queue) -> None:
         self._cloud, self._mapping, self._queue = cloud, mapping, queue
-        self._cap = int((mapping.scaling_config or {}).get("MaximumConcurrency", CONCURRENCY))
         self._under_way, self._waiting_since = 0, None  # type: int, float | None
-        self._timer = cloud.clock.call_later(LATENCY, self._look, name=f"poll {queue.name}")
+        self._timer = cloud.clock.call_later(LATENCY, self._look)
 
     def wake(self, delay: float) -> None:
         """Look into the queue that many seconds from now, or earlier if that is planned already."""
         self._timer = self._timer.by(self._cloud.clock.time() + delay)
 
     def _look(self) -> None:
-        now = self._cloud.clock.time()
+        now, cap = self._cloud.clock.time(), (self._mapping.scaling_config or {}).get("MaximumConcurrency", CONCURRENCY)
         with self._cloud.gateway.lock:
-            while self._under_way < self._cap and (batch := self._batch(now)):
+            while self._queue.poller is self and self._under_way < int(cap) and (batch := self._batch(now)):
                 if len(batch) < self._mapping.batch_size:
                     self._waiting_since = self._waiting_since or now
                     left = self._waiting_since + float(self._mapping.max_batch_window or 0) - now
@@ -48,7 +47,7 @@ class Poller:
                 for message in batch:
                     message.mark_received(int(self._queue.visibility_timeout))  # type: ignore[attr-defined]
                 self._under_way += 1
-                self._cloud.clock.spawn(partial(self._run, batch), name=f"batch of {self._queue.name}")
+                self._cloud.clock.spawn(partial(self._run, batch))
             later = [at for message in self._queue._messages if (at := _wakes(message)) > now]
         if later:
             self.wake(min(later) - now)
@@ -104,7 +103,7 @@ def _measure(cloud: Cloud, queue: Any) -> None:
     record("AWS/SQS", "ApproximateAgeOfOldestMessage", dims, clock.time() - oldest)
     queue.measured = bool(queue._messages)
     if queue.measured:
-        clock.call_later(_LEVEL_SECONDS, partial(_measure, cloud, queue), name="queue level", background=True)
+        clock.call_later(_LEVEL_SECONDS, partial(_measure, cloud, queue), background=True)
 
 
 @patched("moto.sqs.models.Queue", "add_message", "Sending does not wait for who polls; a queue's level is a metric.")
@@ -117,7 +116,7 @@ def _add(cloud: Cloud, original: Any, self: Any, message: Message) -> None:
         poller.wake(LATENCY)
     if not getattr(self, "measured", False):
         self.measured, minute = True, clock.time() // 60 * 60 + 60
-        clock.call_at(minute, partial(_measure, cloud, self), name="queue level", background=True)
+        clock.call_at(minute, partial(_measure, cloud, self), background=True)
 
 
 @patched("moto.sqs.models.Message", "visible", "Visible again once its time has come.", kind=property)
@@ -133,7 +132,7 @@ def _receive(_: Cloud, original: Any, self: Any, name: str, count: int, __: int,
 @patched(_LAMBDA, "create_event_source_mapping", "Batches, windows, caps, partial failures.")
 def _map(cloud: Cloud, original: Any, self: Any, spec: dict[str, Any]) -> EventSourceMapping:
     queue: Any = sqs_backends[cloud.account][cloud.region].get_queue(spec["EventSourceArn"].rsplit(":", 1)[-1])
-    if queue.fifo_queue or spec.get("FilterCriteria") or hasattr(queue, "poller"):
+    if queue.fifo_queue or spec.get("FilterCriteria") or getattr(queue, "poller", None):
         raise NotImplementedError(f"the local cloud polls {queue.name} once, not as a FIFO queue and without filters")
     longest, hidden = int(self.get_function(spec["FunctionName"]).timeout), int(queue.visibility_timeout)
     if longest > hidden:
@@ -158,5 +157,12 @@ def _move(_: Cloud, __: Any, self: Any) -> ActionResult:
     return ActionResult({"TaskHandle": uuid.uuid4().hex})
 
 
+@patched(_LAMBDA, "delete_event_source_mapping", "Polling ends; batches under way are finished.")
+def _unmap(cloud: Cloud, original: Any, self: Any, uuid: str) -> EventSourceMapping | None:
+    mapping: EventSourceMapping | None = original(self, uuid)
+    if mapping:
+        sqs_backends[cloud.account][cloud.region].get_queue(mapping.event_source_arn.rsplit(":", 1)[-1]).poller = None
+    return mapping
+
+
 refused(_LAMBDA, "update_event_source_mapping", "Pollers follow.", what="update event source mappings")
-refused(_LAMBDA, "delete_event_source_mapping", "Pollers end.", what="delete event source mappings")

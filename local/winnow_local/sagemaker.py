@@ -25,7 +25,7 @@ _RESPONSE = "moto.sagemaker.responses.SageMakerResponse"
 class Service:
     """What the four services share: the cloud, its clock, S3, and resources by kind (such as `Model`) and name.
 
-    `plain` actions only show resources: action -> kind, and for a List action the member it answers with.
+    `plain` actions only show or drop resources: action -> kind, and for a List action the member it answers with.
     """
 
     plain: ClassVar[dict[str, str]] = {}
@@ -34,7 +34,8 @@ class Service:
         self.cloud, self.clock = cloud, cloud.clock
         self._kept: dict[str, dict[str, Request]] = defaultdict(dict)
         for action, of in self.plain.items():
-            setattr(self, action, partial(self.listed if action.startswith("list_") else self.find, *of.split()))
+            act = {"list": self.listed, "delete": self.drop}.get(action.split("_")[0], self.find)
+            setattr(self, action, partial(act, *of.split()))
 
     def get(self, uri: str) -> bytes:
         """The bytes of an S3 object; ValidationException when there is none."""
@@ -73,6 +74,12 @@ class Service:
         refuse(name.lower() not in where, f'Could not find {kind} "{name}".')
         return where[name.lower()]
 
+    def drop(self, kind: str, p: Request) -> Request:
+        """Forget the resource a request names."""
+        self.find(kind, p)
+        del self._kept[kind][p[f"{kind}Name"].lower()]
+        return {}
+
     def listed(self, kind: str, into: str, p: Request) -> Request:
         """What a List action answers: everything in one page, oldest first."""
         only(p, "NameContains")
@@ -82,6 +89,12 @@ class Service:
 class Registry(Service):
     """Model packages by group and version, and their approval."""
 
+    plain: ClassVar = {"delete_model_package": "ModelPackage"}
+
+    def delete_model_package_group(self, p: Request) -> Request:
+        refuse(bool(self.list_model_packages(p)["ModelPackageSummaryList"]), "a group that holds packages stays")
+        return self.drop("ModelPackageGroup", p)
+
     def create_model_package_group(self, p: Request) -> Request:
         return self.keep("ModelPackageGroup", p)
 
@@ -90,10 +103,9 @@ class Registry(Service):
         made = self.list_model_packages({"ModelPackageGroupName": group})["ModelPackageSummaryList"]
         for package in (package for package in made if package["ClientToken"] == p["ClientToken"]):
             return package
-        arn, version = self.arn("model-package", f"{group}/{len(made) + 1}"), len(made) + 1
-        return self.keep(
-            "ModelPackage", {"ModelPackageName": arn, **p}, ModelPackageArn=arn, ModelPackageVersion=version
-        )
+        arn = self.arn("model-package", f"{group}/{len(made) + 1}")
+        about = {"ModelPackageArn": arn, "ModelPackageVersion": len(made) + 1}
+        return self.keep("ModelPackage", {"ModelPackageName": arn, **p}, **about)
 
     def list_model_packages(self, p: Request) -> Request:
         only(p, "ModelPackageGroupName")

@@ -71,17 +71,6 @@ def _list(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
     return found | ({"NextContinuationToken": token} if token else {})
 
 
-def _versions(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params | None:
-    prefix, size = asked.get("Prefix", ""), asked.get("MaxKeys", 1000)
-    marker, after = asked.get("KeyMarker"), asked.get("VersionIdMarker")
-    keys, _, deleted, *further = backend.list_object_versions(bucket.name, None, marker, size, prefix, after)
-    if deleted or not keys:
-        return None
-    found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": further[0] is not None}
-    found["Versions"] = [{**_listed(key), "VersionId": key.version_id, "IsLatest": key.is_latest} for key in keys]
-    return found | (dict(zip(("NextKeyMarker", "NextVersionIdMarker"), further, strict=True)) if further[0] else {})
-
-
 def _listed(key: FakeKey) -> Params:
     about = {"Key": key.name, "Size": key.size, "StorageClass": key.storage_class, "ETag": key.etag}
     return {**about, "LastModified": key.last_modified.replace(tzinfo=UTC, microsecond=0)}
@@ -93,7 +82,6 @@ PLAIN: dict[str, tuple[Any, set[str]]] = {
     "HeadObject": (_head, _READ),
     "PutObject": (_put, {"Bucket", "Key", "Body", "IfNoneMatch"}),
     "ListObjectsV2": (_list, _PAGED | {"ContinuationToken", "StartAfter"}),
-    "ListObjectVersions": (_versions, _PAGED | {"KeyMarker", "VersionIdMarker"}),
 }
 
 

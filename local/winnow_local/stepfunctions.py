@@ -68,7 +68,7 @@ class Runner:
         self._deadline = self.clock.time() + machine.get("TimeoutSeconds", 31_536_000)
         self._context = {"Execution": {"Id": execution.execution_arn, "Name": execution.name}}
         cloud.subscribe("SageMaker Training Job State Change", self._ended)
-        self.wake = self.clock.start(self._run(machine), name=execution.name)
+        self.wake = self.clock.start(self._run(machine))
 
     def _run(self, machine: Json) -> Steps:
         try:

@@ -36,7 +36,7 @@ class Training(Service):
         only(p, _KNOWN)
         only(p["AlgorithmSpecification"], "TrainingImage TrainingInputMode")
         job = self.keep("TrainingJob", p, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
-        self.clock.start(self._run(job), name="training")
+        self.clock.start(self._run(job))
         return job
 
     def _run(self, job: Request) -> Iterator[float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.exceptions import MissingParameterError, ValidationError
 
 from winnow_local.cloud import LocalCloud
 
@@ -83,16 +83,16 @@ def test_an_unknown_resource_type_fails_the_stack_and_is_named(launch: Launch) -
 def test_an_unknown_property_is_named(launch: Launch, tmp_path: Path) -> None:
     bad = "Resources: {A: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpresion: rate(1 hour)}}}"
 
-    with pytest.raises(ClientError, match=r"(?s)A could not be made: .*ScheduleExpresion"):
+    with pytest.raises(ValidationError, match=r"(?s)A could not be made: .*ScheduleExpresion"):
         launch(template(tmp_path, bad))
 
 
 def test_an_unknown_parameter_and_one_without_a_value_are_refused(launch: Launch, tmp_path: Path) -> None:
     needy = "Parameters: {Needed: {Type: String}}\nResources: {Q: {Type: AWS::SQS::Queue}}"
 
-    with pytest.raises(ValidationError, match=r"\[Unknown\] do not exist"):
+    with pytest.raises(ClientError, match=r"\[Unknown\] do not exist"):
         launch(parameters={"Unknown": "1"})
-    with pytest.raises(ClientError, match="Needed"):
+    with pytest.raises(MissingParameterError, match="Needed"):
         launch(template(tmp_path, needy))
 
 
@@ -100,7 +100,7 @@ def test_a_failing_resource_is_named(launch: Launch, tmp_path: Path) -> None:
     missing = "arn:aws:sns:us-east-1:123456789012:none"
     bad = f"Resources: {{Q: {{Type: AWS::SNS::TopicPolicy, Properties: {{Topics: ['{missing}'], PolicyDocument: {{}}}}}}}}"
 
-    with pytest.raises(ClientError, match="Q could not be made"):
+    with pytest.raises(ValidationError, match="Q could not be made"):
         launch(template(tmp_path, bad))
 
 
@@ -132,9 +132,128 @@ Outputs: {Layer: {Value: !Ref Layer}}
     assert cloud.client("logs").filter_log_events(logGroupName="/aws/lambda/f")["events"]
 
 
-def test_updating_a_stack_is_refused(fixture_cloud: LocalCloud) -> None:
-    with pytest.raises(NotImplementedError, match="update stacks"):
+STACK = """
+Parameters: {Days: {Type: Number, Default: 7}, Room: {Type: Number, Default: 30}}
+Resources:
+  Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: q, VisibilityTimeout: !Ref Room}}
+  Group: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: g, RetentionInDays: !Ref Days}}
+  Topic: {Type: AWS::SNS::Topic, Properties: {TopicName: t}}
+  Listener: {Type: AWS::SNS::Subscription, Properties: {TopicArn: !Ref Topic, Protocol: sqs, Endpoint: !GetAtt Queue.Arn}}
+  Alarm:
+    Type: AWS::CloudWatch::Alarm
+    Properties: {AlarmName: a, Namespace: n, MetricName: m, Statistic: Sum, Period: 60, EvaluationPeriods: 1,
+      Threshold: !Ref Days, ComparisonOperator: GreaterThanThreshold, TreatMissingData: notBreaching}
+  Wake: {Type: AWS::Scheduler::Schedule, Properties: {Name: w, ScheduleExpression: !Sub "rate(${Days} days)",
+    FlexibleTimeWindow: {Mode: "OFF"},
+    Target: {Arn: !GetAtt Queue.Arn, RoleArn: "arn:aws:iam::123456789012:role/r", Input: "{}"}}}
+  Table:
+    Type: AWS::DynamoDB::Table
+    DeletionPolicy: Retain
+    Properties: {TableName: t, BillingMode: PAY_PER_REQUEST, KeySchema: [{AttributeName: k, KeyType: HASH}],
+      AttributeDefinitions: [{AttributeName: k, AttributeType: S}]}
+Outputs: {Days: {Value: !Ref Days}}
+"""
+
+
+def change(cloud: LocalCloud, text: str, kind: str = "UPDATE", **parameters: str) -> dict[str, Any]:
+    """What DescribeStacks and the last reason say after a change set."""
+    client = cloud.client("cloudformation")
+    cloud.client("s3").create_bucket(Bucket="templates")
+    cloud.client("s3").put_object(Bucket="templates", Key="t", Body=text.encode())
+    change_set = client.create_change_set(
+        StackName="fix", ChangeSetName="c", ChangeSetType=kind, TemplateURL="http://127.0.0.1:4566/templates/t",
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+    )["Id"]  # fmt: skip
+    if client.describe_change_set(ChangeSetName=change_set)["Status"] == "FAILED":
+        return {"StackStatus": "UNCHANGED"}
+    client.execute_change_set(ChangeSetName=change_set)
+    reasons = [
+        event.get("ResourceStatusReason") for event in client.describe_stack_events(StackName="fix")["StackEvents"]
+    ]
+    return {**client.describe_stacks(StackName="fix")["Stacks"][0], "reasons": reasons}
+
+
+def test_an_update_changes_what_says_something_else_and_nothing_else(launch: Launch, tmp_path: Path) -> None:
+    cloud = launch(template(tmp_path, STACK))
+    sqs, url = cloud.client("sqs"), cloud.client("sqs").get_queue_url(QueueName="q")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="stays")
+    cloud.client("dynamodb").put_item(TableName="t", Item={"k": {"S": "stays"}})
+    more = "Resources:\n  More: {Type: AWS::SNS::Topic, Properties: {TopicName: more}}\n"
+
+    same = change(cloud, STACK, Room="30")
+    shown = change(
+        cloud, STACK.replace("Resources:\n", more).replace("  Listener", "  #Listener"), Days="14", Room="60"
+    )
+
+    assert same["StackStatus"] == "UPDATE_COMPLETE"  # the template's text is another one: YAML instead of JSON
+    assert (shown["StackStatus"], shown["Outputs"][0]["OutputValue"]) == ("UPDATE_COMPLETE", "14")
+    assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "stays"
+    asked = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    assert asked == {"VisibilityTimeout": "60"}
+    assert cloud.client("dynamodb").scan(TableName="t")["Count"] == 1
+    assert cloud.client("logs").describe_log_groups()["logGroups"][0]["retentionInDays"] == 14
+    assert cloud.client("cloudwatch").describe_alarms(AlarmNames=["a"])["MetricAlarms"][0]["Threshold"] == 14
+    assert cloud.client("scheduler").get_schedule(Name="w")["ScheduleExpression"] == "rate(14 days)"
+    assert len(cloud.client("sns").list_topics()["Topics"]) == 2
+    assert cloud.client("sns").list_subscriptions()["Subscriptions"] == []
+    again = change(
+        cloud, STACK.replace("Resources:\n", more).replace("  Listener", "  #Listener"), Days="14", Room="60"
+    )
+    assert again == {"StackStatus": "UNCHANGED"}
+
+
+def test_an_update_that_fails_is_rolled_back_and_says_why(launch: Launch, tmp_path: Path) -> None:
+    cloud = launch(template(tmp_path, STACK))
+    bad = (
+        STACK.replace("Topic:", "New:")
+        .replace("!Ref Topic", "!Ref New")
+        .replace("BillingMode: PAY", "TableClass: STANDARD, BillingMode: PAY")
+    )
+
+    shown = change(cloud, bad, Days="30")
+
+    assert shown["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert any(
+        "cannot change Table: an AWS::DynamoDB::Table stays as it was made" in str(one) for one in shown["reasons"]
+    )
+    assert shown["Outputs"][0]["OutputValue"] == "7"
+    assert cloud.client("logs").describe_log_groups()["logGroups"][0]["retentionInDays"] == 7
+
+
+def test_a_creation_that_fails_leaves_nothing_but_the_reason(empty: LocalCloud) -> None:
+    empty.client("cloudformation").delete_stack(StackName="fix")
+
+    shown = change(empty, STACK.replace("rate(${Days} days)", "when I please"), kind="CREATE")
+
+    assert shown["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert any("when I please" in str(one) for one in shown["reasons"])
+    assert empty.client("sqs").list_queues().get("QueueUrls", []) == []
+
+
+def test_a_deleted_stack_leaves_what_it_retains_and_a_full_bucket_stays(launch: Launch, tmp_path: Path) -> None:
+    cloud = launch(template(tmp_path, STACK))
+    change(
+        cloud, STACK.replace("Outputs:", "  Full: {Type: AWS::S3::Bucket, Properties: {BucketName: full}}\nOutputs:")
+    )
+    client = cloud.client("cloudformation")
+    cloud.client("s3").put_object(Bucket="full", Key="k", Body=b"x")
+
+    with pytest.raises(ClientError, match="Full could not be deleted"):
+        client.delete_stack(StackName="fix")
+    cloud.client("s3").delete_object(Bucket="full", Key="k")
+    client.delete_stack(StackName="fix")
+
+    assert client.describe_stacks()["Stacks"] == []
+    assert cloud.client("dynamodb").list_tables()["TableNames"] == ["t"]
+    assert cloud.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+    assert cloud.client("scheduler").list_schedules()["Schedules"] == []
+
+
+def test_stacks_come_by_change_sets_only(fixture_cloud: LocalCloud) -> None:
+    with pytest.raises(NotImplementedError, match="update stacks without a change set"):
         fixture_cloud.client("cloudformation").update_stack(StackName="fix", TemplateBody='{"Resources": {}}')
+    with pytest.raises(NotImplementedError, match="create stacks without a change set"):
+        fixture_cloud.client("cloudformation").create_stack(StackName="two", TemplateBody='{"Resources": {}}')
 
 
 def test_timestamps_are_virtual(fixture_cloud: LocalCloud) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from moto.cloudformation.exceptions import ValidationError
 
 from tests.local.test_contract_events import bodies
 from winnow_local.cloud import LocalCloud
@@ -156,10 +156,23 @@ def test_what_is_not_simulated_is_refused(polled: Polled) -> None:
 
     with pytest.raises(NotImplementedError, match="update event source mappings"):
         cloud.client("lambda").update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    with pytest.raises(NotImplementedError, match="delete event source mappings"):
-        cloud.client("lambda").delete_event_source_mapping(UUID=mapping["UUID"])
     with pytest.raises(NotImplementedError, match="attributes"):
         send(cloud, url, "x", MessageAttributes={"kind": {"DataType": "String", "StringValue": "image"}})
+
+
+def test_without_its_mapping_a_queue_keeps_its_messages_for_the_next_one(polled: Polled) -> None:
+    cloud, url = polled(BatchSize=10)
+    lambdas = cloud.client("lambda")
+    (mapping,) = lambdas.list_event_source_mappings(FunctionName="f")["EventSourceMappings"]
+    send(cloud, url, "first")
+
+    lambdas.delete_event_source_mapping(UUID=mapping["UUID"])
+    cloud.run_until_idle()
+    calls = len(cloud.invocations)
+    lambdas.create_event_source_mapping(FunctionName="f", EventSourceArn=mapping["EventSourceArn"], BatchSize=10)
+    cloud.run_until_idle()
+
+    assert (calls, len(cloud.invocations)) == (0, 1)
 
 
 def test_a_mapping_with_a_filter_is_refused(polled: Polled) -> None:
@@ -168,7 +181,7 @@ def test_a_mapping_with_a_filter_is_refused(polled: Polled) -> None:
 
 
 def test_a_mapping_is_refused_when_the_function_may_outlast_the_visibility(polled: Polled) -> None:
-    with pytest.raises(ClientError, match="visibility timeout: 5 seconds is less than"):
+    with pytest.raises(ValidationError, match="visibility timeout: 5 seconds is less than"):
         polled(visibility=5)
 
 

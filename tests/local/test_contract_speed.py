@@ -99,9 +99,7 @@ def test_pages_of_versions(both: Callable[..., tuple[Any, Any]], empty: LocalClo
 
     assert len(both("list_object_versions", Bucket="kept")[0]["DeleteMarkers"]) == 1
     quick, long = both("list_object_versions", Bucket="kept", Prefix="a")
-    assert quick["Versions"] == [
-        {name: value for name, value in each.items() if name != "Owner"} for each in long["Versions"]
-    ]
+    assert quick == long
     (long,) = s3.get_paginator("list_object_versions").paginate(Bucket="kept")
     pages = list(s3.get_paginator("list_object_versions").paginate(Bucket="kept", PaginationConfig={"PageSize": 2}))
     told = [(each["Key"], each["VersionId"]) for page in pages for each in page.get("Versions", [])]

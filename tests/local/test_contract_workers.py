@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,44 @@ def test_any_client_reaches_the_cloud_by_its_url(fixture_cloud: LocalCloud) -> N
     with door(fixture_cloud) as url:
         remote: Any = boto3.client("sqs", endpoint_url=url, region_name="us-east-1")
         assert len(remote.list_queues()["QueueUrls"]) == 4
+
+
+ARCHIVED = """
+Resources:
+  Layer: {Type: AWS::Lambda::LayerVersion, Properties: {LayerName: l, Content: {S3Bucket: built, S3Key: layer.zip}}}
+  Role: {Type: AWS::IAM::Role, Properties: {RoleName: r, AssumeRolePolicyDocument: {Version: "2012-10-17", Statement: [
+    {Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: "sts:AssumeRole"}]}}}
+  F:
+    Type: AWS::Lambda::Function
+    Properties: {FunctionName: f, Role: !GetAtt Role.Arn, Code: {S3Bucket: built, S3Key: KEY},
+      Layers: [!Ref Layer], Handler: app.handler, Runtime: python3.13}
+"""
+
+
+def test_archives_run_with_their_layers_and_a_new_one_takes_the_next_call(empty: LocalCloud) -> None:
+    s3, client = empty.client("s3"), empty.client("cloudformation")
+    s3.create_bucket(Bucket="built")
+    code = "import shared\nCALLS = []\ndef handler(event, context):\n    CALLS.append(1)\n"
+    code += "    return [EDITION, shared.WORD, len(CALLS)]\n"
+    for key, name, body in (
+        ("layer.zip", "python/shared.py", "WORD = 'shared'"),
+        ("1.zip", "app.py", "EDITION = 1\n" + code),
+        ("2.zip", "app.py", "EDITION = 2\n" + code),
+    ):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(name, body)
+        s3.put_object(Bucket="built", Key=key, Body=archive.getvalue())
+
+    def deploy(kind: str, key: str) -> None:
+        asked = {"StackName": "archived", "ChangeSetName": "c", "ChangeSetType": kind}
+        change = client.create_change_set(**asked, TemplateBody=ARCHIVED.replace("KEY", key))["Id"]
+        client.execute_change_set(ChangeSetName=change)
+
+    deploy("CREATE", "1.zip")
+    first = [empty.invoke("f", {})[0] for _ in range(2)]
+    deploy("UPDATE", "2.zip")
+    second = empty.invoke("f", {})[0]
+
+    assert first == [[1, "shared", 1], [1, "shared", 2]]
+    assert second == [2, "shared", 1]

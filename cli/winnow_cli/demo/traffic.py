@@ -38,7 +38,7 @@ class Application:
 
     def _later(self) -> None:
         clock = self._cloud.clock
-        clock.call_later(PERIOD_SECONDS, self._period, name="traffic", background=True)
+        clock.call_later(PERIOD_SECONDS, self._period, background=True)
 
     def _period(self) -> None:
         self._later()
