@@ -59,7 +59,7 @@ def _judge(model: str, version: str, ports: Ports) -> JsonDict:
     crowned, _ = pointers.champion(ports)
     policy = _policy(ports.loop, bootstrap=crowned.is_bootstrap)
     rng = np.random.default_rng(int(digest({"model": model, "dataset": version}, length=16), 16))
-    known = _Known(version, ports)
+    known = _Known(dataset.version, ports)
     new = _scores(ports.models.load(model), lines, truth, identity, known)
     old = _scores(ports.models.load(crowned.model, classes=dataset.classes), lines, truth, identity, known)
     if crowned.is_bootstrap and dataset.is_regression:
