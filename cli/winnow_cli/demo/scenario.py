@@ -213,10 +213,7 @@ class Scenario:
         self._drop(parts[0], wave=0)
         for wave, (day, part) in enumerate(zip(LATER_WAVES_DAYS, parts[1:], strict=True), start=1):
             self._cloud.clock.call_later(
-                day * 86_400,
-                lambda part=part, wave=wave: self._drop(part, wave=wave),
-                name="drop",
-                background=True,
+                day * 86_400, lambda part=part, wave=wave: self._drop(part, wave=wave), background=True
             )
         if self._data.name == "handwritten digits":
             self._drop_trouble()
