@@ -279,3 +279,18 @@ def test_the_gate_encodes_nothing_that_is_known_and_the_rest_once_for_all_models
     evaluate_challenger({"model": "m-new", "dataset": "d1"}, ports)
 
     assert (len(new.encoded), old.encoded, arm.encoded) == (60, [], [])
+
+
+def test_an_imported_model_may_bring_an_encoder_of_its_own_and_is_judged_with_its_vectors() -> None:
+    ports = labeled_world(cached=64)
+    ports.models.add("bootstrap-text-words", Standing("bootstrap-text-words", CLASSES))
+    theirs = Standing("theirs", CLASSES, encoder=EncoderCard(**{**ENCODER.__dict__, "max_tokens": 9}))
+    ports.models.offer(ports.data.uri(layout.training_artifact(ports.stack, "theirs")), theirs)
+    request = {"dataset": "import-theirs", "cause": "import", "by": "ada", "at": "now", "reason": None}
+
+    plan = plan_training(request, ports).body
+    publish_model({"model": "theirs", "artifact": plan["artifact"]}, ports)
+    evaluate_challenger({"model": "theirs", "dataset": plan["dataset"]}, ports)
+
+    assert ports.data.json(layout.gate_report("theirs"))["evaluation"]["records"] == 60
+    assert len(theirs.encoded) == 60  # the vectors of another encoder are not taken for its own
