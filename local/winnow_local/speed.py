@@ -108,6 +108,7 @@ def _get_value(cloud: Cloud, original: Any, self: Any, value: Any, key: str, sha
 
 
 patched("botocore.useragent.UserAgentString", "to_string", "Nobody reads the user agent.")(lambda *_: "winnow")
-patched("moto.core.responses", "method_names_from_class", "A service's actions stay the same.", value=True)(
-    lambda cloud, original: cache(original)
-)
+for _owner, _name in (("core.responses", "method_names_from_class"), ("sqs.models", "camelcase_to_underscores")):
+    patched(f"moto.{_owner}", _name, "A service's names stay the same.", value=True)(
+        lambda _, original: cache(original)
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.core import responses
+from moto.sqs import models
 from moto.sqs.responses import SQSResponse
 
 from tests import faults
@@ -172,11 +173,13 @@ def test_a_request_carries_no_portrait_of_the_machine(empty: LocalCloud) -> None
     assert [agent.split()[0] for agent in seen] == [b"winnow"]  # Powertools, where it was imported, adds its own name
 
 
-def test_a_services_actions_are_found_once(empty: LocalCloud) -> None:
+def test_a_services_names_are_found_once(empty: LocalCloud) -> None:
     names = responses.method_names_from_class(SQSResponse)
 
     assert "send_message" in names
     assert responses.method_names_from_class(SQSResponse) is names
+    assert models.camelcase_to_underscores("VisibilityTimeout") == "visibility_timeout"
+    assert models.camelcase_to_underscores("QueueArn") is models.camelcase_to_underscores("QueueArn")
 
 
 def test_an_answer_spelled_as_in_the_api_stays_as_it_is(empty: LocalCloud) -> None:
