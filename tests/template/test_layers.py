@@ -78,7 +78,8 @@ def test_layers_are_built_without_dependency_resolution() -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_layers_wheels_are_for_the_functions_architecture(layer: str, architecture: str, machine: str) -> None:
     target = f"build-{layer.capitalize()}Layer"
-    environment = {**os.environ, "WINNOW_ARCHITECTURE": architecture, "ARTIFACTS_DIR": "/artifacts"}
+    handed_down = {"MAKEFLAGS": f" -- ARCH={architecture}"}  # as `make build ARCH=...` does to every make below it
+    environment = {**os.environ, **handed_down, "WINNOW_ARCHITECTURE": architecture, "ARTIFACTS_DIR": "/artifacts"}
 
     said = subprocess.run(
         ["make", "-n", target], cwd=ROOT / "layers" / layer, env=environment, capture_output=True, text=True, check=True
