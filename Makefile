@@ -29,7 +29,7 @@ bench: setup ## ratios against peers and limits, in one run
 sam: ## SAM CLI, in an environment of its own: its pins do not fit ours
 	@sh scripts/setup_sam.sh
 
-build: sam ## what deploy ships
+build: setup sam ## what deploy ships
 	sh scripts/build.sh $(ARCH)
 
 deploy: build ## to the account your credentials name
