@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 import winnow_training
 from winnow.models.calibration import softmax
+from winnow.models.doubt import Doubt
 from winnow.models.evaluation import average_precision
 from winnow.models.predictions import Predictions
 from winnow.onnx.features import clean_text
-from winnow.selection.phases import NO_EVIDENCE, Evidence, evidence
 
 # The trainer's modules lie side by side in their container and import one another by plain names.
 sys.path.insert(0, str(Path(next(iter(winnow_training.__path__)))))
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(next(iter(winnow_training.__path__)))))
 import scipy.sparse
 from boosting import Forest
 from columns import Columns, Rows
-from committee import HeldOut, folds, principal, resample, signed, usable_folds
+from committee import HeldOut, folds, principal, resample, signed
 from examples import Example
 from fit import image_features
 from heads import share_of_unseen
@@ -154,7 +154,7 @@ class Fit:
 
     value: float
     predictions: Predictions
-    evidence: Evidence
+    doubt: Doubt | None
 
 
 class Learner:
@@ -167,7 +167,7 @@ class Learner:
         self._searched = 0
         self._found: Any = None
         self._head: tuple[npt.NDArray[np.int64], Head] | None = None
-        self._evidence: Evidence = NO_EVIDENCE
+        self._doubt: Doubt | None = None
 
     def fit(self, rows: Indices) -> Fit:
         """Fit on `rows` (m,). With labels of one class only, or a single number, the model knows that and nothing else."""
@@ -196,11 +196,7 @@ class Learner:
             cost = held_out.best_cost()
             temperature, _, _ = held_out.calibrate(cost)
             self._found = cost, temperature
-            numbers = usable_folds(targets, fold)[1]
-            if numbers:
-                logits = held_out.raw(cost, numbers)
-                truth = np.concatenate([targets[fold == number] for number in numbers])
-                self._evidence = evidence(softmax(logits, temperature=temperature), truth)
+            self._doubt = held_out.doubt(cost, temperature=temperature)
         cost, temperature = self._found
         start = self._start(present, width=features.shape[1])
         head = fit_logistic(features, targets, classes=len(present), cost=cost, rounds=ROUNDS, start=start)
@@ -241,11 +237,8 @@ class Learner:
             kind = Classes.of(targets, positive=wanted)
             search = Search(read, kind, groups=[str(row) for row in rows], seed=self._seed, rng=rng)
             recipe = search.best()
-            temperature, _ = search.figures(recipe)
-            self._found = final(recipe), temperature
-            held_out = search.held_out(recipe)
-            if held_out is not None:
-                self._evidence = evidence(softmax(held_out[0], temperature=temperature), held_out[1])
+            temperature, figures = search.figures(recipe)
+            self._found, self._doubt = (final(recipe), temperature), Doubt.of(figures)
         recipe, temperature = self._found
         if recipe.trees is None:
             head = fit_logistic(read.features, targets, classes=len(present), cost=recipe.cost, rounds=ROUNDS)
@@ -289,7 +282,7 @@ class Learner:
         if members is not None:
             committee = self._spread(softmax(members, temperature=temperature), present, labels=labels)
         predictions = Predictions(pool, self.problem.embedding[self.pool], committee)
-        return Fit(value, predictions, self._evidence)
+        return Fit(value, predictions, self._doubt)
 
     def _spread(self, probabilities: Any, present: Indices, *, labels: int) -> Floats:
         """Probabilities (…, P) of the classes `present` over all classes, as the trained graph gives them."""
@@ -332,7 +325,7 @@ class Learner:
             np.zeros((len(self.pool), 0), np.float32), self.problem.embedding[self.pool], members,
             said[: len(self.pool)].astype(np.float32),
         )  # fmt: skip
-        return Fit(value, predictions, self._evidence)
+        return Fit(value, predictions, self._doubt)
 
 
 def _numbers_by(
