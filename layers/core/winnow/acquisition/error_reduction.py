@@ -63,7 +63,7 @@ def expected_error_reduction(
 
 
 def _with_bias(embedding: npt.NDArray[np.floating]) -> Floats:
-    return np.column_stack([embedding, np.ones(len(embedding))]).astype(np.float32)
+    return np.column_stack([embedding, np.ones(len(embedding), dtype=np.float32)]).astype(np.float32)
 
 
 def _some(rows: npt.NDArray[np.int64], most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
