@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from winnow import layout
-from winnow.acquisition import able, gives, score
+from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
 from winnow.loop import Acquisition
@@ -91,9 +91,11 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     embeddings = vectors.of_records(key, [record.id for record in records], payloads, model, ports)
     predictions = model.predict(payloads) if embeddings is None else model.predict(payloads, embeddings=embeddings)
     rng = np.random.default_rng(int(digest(key, length=12), 16))
-    names = [name for name in able(gives(predictions)) if name != "random"]
+    given = gives(predictions)
+    # What compares records with one another is computed where all of them are seen: at selection.
+    names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
     wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in names and wanted != "random":
+    if not bootstrap and wanted not in able({*given, "labeled"}):
         score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
     return _columns(key, records, predictions, scores)
@@ -150,9 +152,12 @@ def _shortlist(scored: Candidates, policy: Acquisition, *, bootstrap: bool) -> C
     for role in ("train", "evaluation", "reward"):
         rows = np.flatnonzero(scored.role == role)
         keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
-    if not bootstrap and policy.strategy in scored.scores:
+    by = policy.strategy
+    if "probabilities" in STRATEGIES[by].needs and STRATEGIES[by].scope == "pool":
+        by = DEFAULTS["classification"]  # finds what is worth comparing at selection
+    if not bootstrap and by in scored.scores:
         rows = np.flatnonzero(scored.role == "train")
-        best = np.argsort(-scored.scores[policy.strategy][rows], kind="stable")[: policy.candidates_per_object]
+        best = np.argsort(-scored.scores[by][rows], kind="stable")[: policy.candidates_per_object]
         keep[rows[best]] = True
     return scored.take(keep)
 
