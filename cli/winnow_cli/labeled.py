@@ -189,7 +189,7 @@ def load(
     if positive is not None and positive not in known:
         raise UsageError(
             f"--data {path}: --positive {positive} is no class under --label {label}; it has "
-            f"{', '.join(sorted(known, key=_natural)[:10])}"
+            f"{', '.join(sorted(known, key=natural)[:10])}"
         )
     if len(known) < 2:
         found = f"only the class {next(iter(known))!r}" if known else "no label"
@@ -200,12 +200,12 @@ def load(
             "supported. Is that field a label? Name another one"
         )
     return LabeledData(
-        name=path.name, kind=kind, classes=tuple(sorted(known, key=_natural)),
+        name=path.name, kind=kind, classes=tuple(sorted(known, key=natural)),
         samples=tuple(sample for sample, _ in labeled),
         truth=Truth(tuple((sample.payload, name) for sample, name in labeled)), unlabeled=len(rows) - len(labeled),
         positive=positive,
         rare=tuple(
-            name for name in sorted(known, key=_natural)
+            name for name in sorted(known, key=natural)
             if name == positive or known[name] < RARE_CLASS * len(labeled) / len(known)
         ),
     )  # fmt: skip
@@ -447,7 +447,7 @@ def _class_name(table: Table, value: Any) -> str | None:
         return None
 
 
-def _natural(name: str) -> tuple[bool, float, str]:
+def natural(name: str) -> tuple[bool, float, str]:
     """Numbers by value and before words, so that '10' comes after '9'."""
     is_number = name.lstrip("-").isdigit()
     return (not is_number, float(name) if is_number else 0.0, name)
