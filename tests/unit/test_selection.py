@@ -309,3 +309,17 @@ class TestNearDuplicates:
 
         assert len(whole) == 40
         assert blocked.tolist() == whole.tolist()
+
+
+def test_the_shortlist_holds_as_many_records_as_are_expected_to_be_wrong() -> None:
+    # Forty records on a line, the doubtful ones at one end: ten of them share the expected errors.
+    line = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    scores = np.linspace(0, 1, 40, dtype=np.float32)
+    nearly_sure = np.full(40, 0.99, np.float32)
+    lost = np.zeros(40, np.float32)
+
+    few = margin_kmeans(scores, line, 2, rng=np.random.default_rng(0), confidence=nearly_sure)
+    many = margin_kmeans(scores, line, 2, rng=np.random.default_rng(0), confidence=lost)
+
+    assert few.min() >= 30  # 0.4 errors are expected: the floor of five records a place decides
+    assert many.min() < 20  # all are expected to be wrong: the batch covers the line

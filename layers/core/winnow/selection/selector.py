@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,17 @@ class Pool:
     """(n, dim)."""
     labeled: npt.NDArray[np.float32] | None = None
     """(m, dim), what has been labeled already and need not be covered again."""
+    confidence: npt.NDArray[np.float32] | None = None
+    """(n,) calibrated probability that the model's own prediction is right; None where it has no opinion."""
+
+    def take(self, rows: Indices) -> Pool:
+        """Some of the records, in the order of `rows`; what is labeled stays."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return replace(self, size=len(rows), **{name: None if c is None else c[rows] for name, c in columns.items()})
+
+
+COLUMNS = ("scores", "embedding", "confidence")
+"""Fields of a `Pool` with a row for each record."""
 
 
 @dataclass(frozen=True)
