@@ -154,7 +154,7 @@ class Fit:
 
     value: float
     predictions: Predictions
-    doubt: Doubt | None
+    evidence: Doubt | None
 
 
 class Learner:

@@ -16,6 +16,7 @@ from winnow.errors import ConfigError
 from winnow.loop import Acquisition
 from winnow.models.predictions import Predictions
 from winnow.selection import SELECTORS, Pool, active, select
+from winnow.selection.phases import decide
 from winnow_cli.errors import UsageError
 from winnow_cli.simulate.trial import Contender, Indices, State
 
@@ -56,9 +57,11 @@ class Fresh:
 
     def __call__(self, state: State) -> Indices:
         free = state.free
-        cold = state.predictions is None
+        cold = decide(state.evidence, bootstrap=state.predictions is None).phase == "coverage"
         rows = active.choose(
-            Pool(len(free), embedding=state.embedding[free]) if cold else pool_of(state, free, strategy=self.strategy),
+            Pool(len(free), embedding=state.embedding[free], labeled=state.embedding[state.labeled])
+            if cold
+            else pool_of(state, free, strategy=self.strategy),
             state.k, selector=self.cold_start if cold else self.selector, rng=state.rng,
             near_duplicate_distance=self.near_duplicate_distance,
         )  # fmt: skip
