@@ -132,6 +132,7 @@ KMEANS = Selector(
     name="kmeans",
     select=_select,
     needs=frozenset({"embedding"}),
+    cost="n x k",
     source="Lloyd, 1982; as a first batch Kang, Ryu and Kwon, 2004",
     sentence="Takes the record nearest the middle of each of k clusters: typical ones, the best first batch.",
 )
