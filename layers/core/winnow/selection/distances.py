@@ -55,7 +55,7 @@ def nearest(points: Vectors, centers: Vectors) -> tuple[npt.NDArray[np.int64], F
     rows = np.empty(len(points), dtype=np.int64)
     distances = np.empty(len(points), dtype=np.float32)
     center_norms = squared_norms(centers)
-    transposed = np.ascontiguousarray(as_floats(centers).T) * np.float32(-2.0)
+    transposed = -2 * np.ascontiguousarray(as_floats(centers).T)
     for block in blocks(len(points), columns=len(centers)):
         some = as_floats(points[block])
         products = some @ transposed

@@ -48,7 +48,7 @@ def k_center(embedding: Vectors, k: int, *, labeled: Vectors | None = None, norm
         cover.refresh_all()
     everything = np.arange(n)
     reach, width, widest = min(n, _REACH), min(n, _WIDTH), min(n, max(_REACH, n // 16))
-    while cover.count < k and cover.bound.max() > 0.0:
+    while cover.count < k and np.max(cover.bound) > 0.0:
         rows, beyond, rival = _largest(cover.bound, everything, reach)
         cover.refresh(rows)
         block, within, other = _largest(cover.bound[rows], rows, width)
@@ -134,7 +134,7 @@ class _Cover:
                 self._seen[group] = self.count
 
     def _lower(self, rows: Indices | slice, *, since: int) -> None:
-        products = (self._centers[since : self.count] * np.float32(-2.0)) @ as_floats(self.embedding[rows]).T
+        products = (-2 * self._centers[since : self.count]) @ as_floats(self.embedding[rows]).T
         products += self._center_norms[since : self.count, None]
         closest: Floats = products.min(axis=0)
         norms = self.norms[rows]
@@ -154,7 +154,7 @@ class _Cover:
         settled = np.zeros(len(block), dtype=bool)
         before = self.count
         while self.count < k:
-            best = int(distances.argmax())
+            best = int(np.argmax(distances))
             farthest = distances[best]
             if farthest <= 0.0:
                 break
@@ -186,7 +186,7 @@ class _Cover:
         distances *= -2
         distances += self.norms[row]
         distances += self._center_norms[: self.count]
-        closest = distances.min(initial=np.inf if self.base is None else self.base[row])
+        closest = np.min(distances) if self.base is None else min(np.min(distances, initial=np.inf), self.base[row])
         return np.float32(0.0) if closest < floor else np.float32(closest)
 
 

@@ -66,8 +66,8 @@ def spread(
 
 
 def _by_mass(mass: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64]) -> Indices:
-    rows = np.searchsorted(mass, uniform * mass[-1], side="right")
-    return np.minimum(rows, len(mass) - 1)
+    rows: Indices = np.searchsorted(mass, uniform * mass[-1], side="right")
+    return np.minimum(rows, len(mass) - 1, out=rows)
 
 
 def _propose(drawn: _Drawn, mass: npt.NDArray[np.float64], rng: np.random.Generator) -> int:
@@ -125,7 +125,7 @@ class _Drawn:
         if not self.pending:
             return bound.copy()
         new = slice(self._seen, self.count)
-        centers = [self._centers[0][new] * np.float32(-2.0), *(some[new] for some in self._centers[1:])]
+        centers = [-2 * self._centers[0][new], *(some[new] for some in self._centers[1:])]
         products = _product([some @ part.T for some, part in zip(centers, vectors, strict=True)])
         products += self.norms[self.rows[new], None]
         closest: Floats = products.min(axis=0)
