@@ -225,7 +225,7 @@ class TestTypiClust:
         angles = 2 * np.pi * np.arange(5) / 5
         ring = np.column_stack([np.cos(angles), np.sin(angles)])
         pile = np.vstack([[[3, 0], [0, 3]], ring, [[0, 0]]])
-        embedding = np.vstack([pile, pile[1:] + [100, 0], pile[2:] + [0, 100]]).astype(np.float32)
+        embedding = np.vstack([pile, pile[1:] + np.array([100, 0]), pile[2:] + np.array([0, 100])]).astype(np.float32)
 
         rows = typiclust(embedding, 2, rng=np.random.default_rng(0), labeled=np.array([[1, 1]], dtype=np.float32))
 
