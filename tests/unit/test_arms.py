@@ -266,7 +266,7 @@ def test_near_duplicates_fill_only_as_control_when_nothing_else_is_left() -> Non
 
 
 def test_the_search_for_distinct_records_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.selection.arms._ROUNDS", 1)
+    monkeypatch.setattr("winnow.selection.active._ROUNDS", 1)
     embedding = np.vstack([np.ones((8, 2)), np.eye(2)]).astype(np.float32)
     pool = make_pool(10, roles=["train"] * 10, embedding=embedding)
 

@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float32]
 EVERY = sorted(SELECTORS)
 
 
-COLUMNS = ("scores", "embedding", "probabilities", "members", "labeled")
+COLUMNS = ("scores", "embedding", "probabilities", "members", "confidence", "labeled")
 
 
 def make_pool(n: int, *, dim: int = 3, seed: int = 0, labeled: int = 0) -> Pool:
@@ -34,13 +34,8 @@ def make_pool(n: int, *, dim: int = 3, seed: int = 0, labeled: int = 0) -> Pool:
         labeled=rng.standard_normal((labeled, dim), dtype=np.float32) if labeled else None,
         probabilities=members.mean(axis=1),
         members=members,
+        confidence=members.mean(axis=1).max(axis=1, initial=0.0),
     )
-
-
-def rows_of(pool: Pool, rows: npt.NDArray[np.int64]) -> Pool:
-    """The pool that holds these rows of another, in this order."""
-    columns = {name: getattr(pool, name)[rows] for name in COLUMNS if name != "labeled"}
-    return Pool(len(rows), **columns, labeled=pool.labeled)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -72,7 +67,7 @@ class TestContract:
 
     @pytest.mark.parametrize("n", [4, 3000])
     def test_a_pool_of_identical_records_still_fills_the_batch(self, name: str, n: int) -> None:
-        pool = rows_of(make_pool(1, labeled=2), np.zeros(n, dtype=np.int64))
+        pool = make_pool(1, labeled=2).take(np.zeros(n, dtype=np.int64))
 
         rows = select(name, pool, 3, rng=np.random.default_rng(0))
 
@@ -119,7 +114,7 @@ def test_selectors_without_chance_choose_the_same_records_in_any_order(name: str
     order = np.random.default_rng(1).permutation(300)
 
     rows = select(name, pool, k, rng=np.random.default_rng(0))
-    again = select(name, rows_of(pool, order), k, rng=np.random.default_rng(0))
+    again = select(name, pool.take(order), k, rng=np.random.default_rng(0))
 
     assert order[again].tolist() == rows.tolist()
 
@@ -462,3 +457,17 @@ def cosine(embedding: Array) -> Array:
     lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
     units = np.divide(embedding, lengths, out=np.zeros_like(embedding), where=lengths > 0)
     return units @ units.T
+
+
+def test_the_shortlist_holds_as_many_records_as_are_expected_to_be_wrong() -> None:
+    # Forty records on a line, the doubtful ones at one end: ten of them share the expected errors.
+    line = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    scores = np.linspace(0, 1, 40, dtype=np.float32)
+    nearly_sure = np.full(40, 0.99, np.float32)
+    lost = np.zeros(40, np.float32)
+
+    few = margin_kmeans(scores, line, 2, rng=np.random.default_rng(0), confidence=nearly_sure)
+    many = margin_kmeans(scores, line, 2, rng=np.random.default_rng(0), confidence=lost)
+
+    assert few.min() >= 30  # 0.4 errors are expected: the floor of five records a place decides
+    assert many.min() < 20  # all are expected to be wrong: the batch covers the line
