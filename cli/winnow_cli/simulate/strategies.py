@@ -56,8 +56,10 @@ class Fresh:
         return cls(DEFAULTS[task], said.selector, said.cold_start, said.near_duplicate_distance)
 
     def __call__(self, state: State) -> Indices:
-        free = state.free
-        cold = decide(state.evidence, bootstrap=state.predictions is None).phase == "coverage"
+        # As in a loop, a content is one candidate however often it occurs, and none once it has been asked.
+        fresh = state.free[~np.isin(state.contents[state.free], state.contents[state.labeled])]
+        free = fresh[np.sort(np.unique(state.contents[fresh], return_index=True)[1])]
+        cold = decide(state.doubt, bootstrap=state.predictions is None).phase == "coverage"
         rows = active.choose(
             Pool(len(free), embedding=state.embedding[free], labeled=state.embedding[state.labeled])
             if cold
@@ -66,8 +68,10 @@ class Fresh:
             near_duplicate_distance=self.near_duplicate_distance,
         )  # fmt: skip
         # Places that near-duplicates leave open are the control arm's.
-        rest = state.rng.permutation(np.setdiff1d(np.arange(len(free)), rows))
-        return free[np.concatenate([rows, rest])[: state.k]]
+        chosen = free[rows]
+        rest = state.rng.permutation(np.setdiff1d(free, chosen))
+        copies = state.rng.permutation(np.setdiff1d(state.free, free))
+        return np.concatenate([chosen, rest, copies])[: state.k]
 
 
 def by_chance(state: State) -> Indices:
