@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from winnow.selection.distances import Floats
+from winnow.selection.distances import Vectors
 from winnow.selection.kmeans import kmeans, representatives
 from winnow.selection.selector import Indices, Pool, Selector
 from winnow.selection.top_k import top_k
@@ -18,7 +18,7 @@ _SMALL = 0.01
 
 def margin_kmeans(
     scores: npt.NDArray[np.floating],
-    embedding: Floats,
+    embedding: Vectors,
     k: int,
     *,
     rng: np.random.Generator,
@@ -59,6 +59,7 @@ MARGIN_KMEANS = Selector(
     name="margin_kmeans",
     select=_select,
     needs=frozenset({"scores", "embedding"}),
+    cost="n + expected errors x k",
     source="Zhdanov, 2019; the shortlist by expected errors is our own",
     sentence="Clusters the records the model is likely to get wrong and takes one of each cluster: uncertain, all different.",
 )
