@@ -56,7 +56,7 @@ class Known:
 
     value: float
     predictions: Predictions
-    evidence: Any = None
+    doubt: Any = None
 
 
 class Nearest:

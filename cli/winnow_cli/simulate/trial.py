@@ -26,7 +26,7 @@ class Fit(Protocol):
 
     value: float
     predictions: Predictions
-    evidence: Any
+    doubt: Any
 
 
 class Learner(Protocol):
@@ -95,7 +95,7 @@ class State:
     classes: tuple[str, ...]
     predictions: Predictions | None
     """What the model says of the whole pool; None before the first labels."""
-    evidence: Any
+    doubt: Any
     """What the learner measured on held-out labels; None before the first labels."""
     memory: dict[str, Any]
     """A strategy's own notes, kept from batch to batch."""
@@ -187,7 +187,7 @@ def run_trial(
         state = State(
             k=k, embedding=problem.embedding[pool], labeled=labeled, labels=problem.labels[pool[labeled]],
             task=problem.task, classes=problem.classes, predictions=None if fit is None else fit.predictions,
-            evidence=None if fit is None else fit.evidence, memory=memory,
+            doubt=None if fit is None else fit.doubt, memory=memory,
             rng=np.random.default_rng([seed, len(labeled) + 1, stream]),
         )  # fmt: skip
         started = time.process_time()
