@@ -24,6 +24,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["accuracy", "average_precision", "r2"]
 
 
+REWARD_SHARE = 0.1
+"""Share of a batch for reward records where strategies compete and nothing else is said: ten batches of 100 give 100, which
+measure a gain of models that differ on a fifth of them to about 4 points."""
+
 CONSENSUS = {"classification": ("majority", "dawid_skene"), "regression": ("median", "weighted_mean")}
 """How the answers of a task may become a label; the first is the default."""
 
@@ -146,6 +150,11 @@ class Acquisition(Section):
         description="Score of the active arm once a trained champion exists; of regression by default variance.",
     )
     selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
+    competing: tuple[str, ...] = Field(
+        (),
+        max_length=8,
+        description="Strategies that compete for the active arm, each `strategy+selector`; empty means the two above alone.",
+    )
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
     uniform_per_object: int = Field(
@@ -156,6 +165,43 @@ class Acquisition(Section):
     )
     min_fresh_share: Share = Field(0.9, description="Share of the pool the champion must have scored before selecting.")
     arms: Arms = Field(default_factory=Arms, description="Division of a batch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_to_compete_on(cls, body: Any) -> Any:
+        """Competitors are compared on reward records, so some are asked unless a share is given."""
+        if not isinstance(body, dict) or not body.get("competing"):
+            return body
+        arms = body.get("arms", {})
+        return {**body, "arms": {"reward_share": REWARD_SHARE, **arms}} if isinstance(arms, dict) else body
+
+    @field_validator("competing")
+    @classmethod
+    def _known_competitors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            strategy, _, selector = name.partition("+")
+            if strategy not in STRATEGIES or selector not in SELECTORS:
+                raise ValueError(
+                    f"{name!r} is no strategy+selector, such as margin+margin_kmeans; strategies: "
+                    f"{', '.join(sorted(STRATEGIES))}; selectors: {', '.join(sorted(SELECTORS))}"
+                )
+        if len(set(names)) != len(names) or len(names) == 1:
+            raise ValueError("a competition needs two different strategies at least; leave it empty to have none")
+        return names
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Acquisition:
+        if self.competing and self.arms.reward_share == 0.0:
+            raise ValueError(
+                "competing strategies are compared on reward records, but arms.reward_share is 0; "
+                f"set it to {REWARD_SHARE} or leave it out"
+            )
+        return self
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies whose scores selection may ask for, each once."""
+        return tuple(dict.fromkeys((self.strategy, *(name.partition("+")[0] for name in self.competing))))
 
     @field_validator("strategy")
     @classmethod
@@ -178,6 +224,10 @@ class Batches(Section):
     size: int = Field(100, ge=1, le=100_000, description="Records asked in one batch.")
     min_size: int = Field(10, ge=1, le=100_000, description="A smaller batch is not worth a job; wait instead.")
     max_open: int = Field(1, ge=1, le=20, description="Labeling batches open at once.")
+    adaptive: bool = Field(
+        False,
+        description="Whether batches shrink, from size to min_size, with throughput, queue age, budget and clear gains.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Batches:
@@ -194,6 +244,12 @@ class Budget(Section):
         Decimal("0.08"), ge=0, le=1000, description="One annotator's answer to one item."
     )
     expert_price_per_answer_usd: Decimal = Field(Decimal("0.50"), ge=0, le=1000, description="One expert's answer.")
+    gain_worth_usd: Decimal | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="What a point (a hundredth) of the gate's metric is worth; a batch worth less is not asked. Null: no limit.",
+    )
 
 
 class Quality(Section):
@@ -355,7 +411,21 @@ class Loop(Section):
             check_choice(self.acquisition.strategy, task=self.task.type, members=self.training.members)
         except ConfigError as error:
             raise ValueError(f"acquisition.strategy: {error}") from error
+        for name in self.acquisition.competing:
+            self._can_compete(name)
         return self
+
+    def _can_compete(self, name: str) -> None:
+        strategy, _, selector = name.partition("+")
+        try:
+            check_choice(strategy, task=self.task.type, members=self.training.members)
+        except ConfigError as error:
+            raise ValueError(f"acquisition.competing: {error}") from error
+        needs = {str(need) for need in SELECTORS[selector].needs}
+        if "probabilities" in needs and self.task.type == "regression":
+            raise ValueError(f"acquisition.competing: {name} needs probabilities, and a number has none; remove it")
+        if "members" in needs and self.training.members == 0:
+            raise ValueError(f"acquisition.competing: {name} needs members; raise training.members or remove it")
 
     @property
     def metric(self) -> Metric:

@@ -92,9 +92,9 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     predictions = model.predict(payloads) if embeddings is None else model.predict(payloads, embeddings=embeddings)
     rng = np.random.default_rng(int(digest(key, length=12), 16))
     names = [name for name in able(gives(predictions)) if name != "random"]
-    wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in names and wanted != "random":
-        score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
+    for wanted in ports.loop.acquisition.strategies:
+        if not bootstrap and wanted not in names and wanted != "random":
+            score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
     return _columns(key, records, predictions, scores)
 
@@ -150,10 +150,11 @@ def _shortlist(scored: Candidates, policy: Acquisition, *, bootstrap: bool) -> C
     for role in ("train", "evaluation", "reward"):
         rows = np.flatnonzero(scored.role == role)
         keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
-    if not bootstrap and policy.strategy in scored.scores:
-        rows = np.flatnonzero(scored.role == "train")
-        best = np.argsort(-scored.scores[policy.strategy][rows], kind="stable")[: policy.candidates_per_object]
-        keep[rows[best]] = True
+    rows = np.flatnonzero(scored.role == "train")
+    for strategy in () if bootstrap else policy.strategies:
+        if strategy in scored.scores:
+            best = np.argsort(-scored.scores[strategy][rows], kind="stable")[: policy.candidates_per_object]
+            keep[rows[best]] = True
     return scored.take(keep)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from winnow.selection.budget import affordable
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
 from winnow.steps.candidates import Candidates, indexed
+from winnow.steps.course import Course, Recipe, chart, counterfactuals, stopped
 from winnow.steps.pointers import Champion, champion
 
 LEASE_SECONDS = 900
@@ -33,17 +34,21 @@ LEASE_SECONDS = 900
 
 @dataclass(frozen=True)
 class SelectRequest:
-    """Why a batch is wanted, and optionally how large it may be at most (never more than `batches.size`)."""
+    """Why a batch is wanted, and optionally how large it may be at most (never more than `batches.size`).
+
+    `anyway` asks it even where the next labels are not worth their price.
+    """
 
     cause: str = "schedule"
     size: int | None = None
+    anyway: bool = False
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> SelectRequest:
         size = body.get("size")
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise BadInput(f"size must be a whole number above 0, not {size!r}", code="bad-request")
-        return cls(cause=str(body.get("cause", "schedule"))[:64], size=size)
+        return cls(cause=str(body.get("cause", "schedule"))[:64], size=size, anyway=body.get("anyway") is True)
 
 
 def select_batch(request: SelectRequest, ports: Ports) -> Outcome:
@@ -80,12 +85,17 @@ def _select(request: SelectRequest, ports: Ports) -> Outcome:
     if pool is None:
         return _skip("no-candidates", freshness)
     spent = committed(ports)
-    rules = ports.loop.batches
-    wanted = min(request.size or rules.size, rules.size)
+    rules, taken = ports.loop.batches, reservations(ports)
+    course = chart(crowned, ports, asked=request.size, taken=taken)
+    report = None if request.anyway else stopped(course, crowned, ports)
+    if report is not None:
+        held_back = _skip("gain-below-price", freshness, *course.metrics)
+        return Outcome({**held_back.body, "why": course.prospect.reason, "report": report}, held_back.metrics)
+    wanted = course.size
     size = affordable(wanted, left=ports.loop.budget.total_usd - spent, price=price("select", ports.loop))
     if size < min(rules.min_size, wanted):
         return _skip("budget", freshness, Metric("MoneyCommitted", float(spent)))
-    plan = _plan(request, size, crowned, pool, ports)
+    plan = _plan(request, size, course, crowned, pool, taken, ports)
     if len(plan.choices) < min(rules.min_size, size):
         return _skip("pool-exhausted", freshness)
     if not open_batch(plan, ports):
@@ -93,7 +103,9 @@ def _select(request: SelectRequest, ports: Ports) -> Outcome:
     by_arm = Counter(choice.arm for choice in plan.choices)
     chosen = [Metric("ItemsSelected", places, {"Arm": arm}) for arm, places in sorted(by_arm.items())]
     money = Metric("MoneyCommitted", float(spent + Decimal(plan.usd)))
-    return Outcome({"batch": plan.batch, "size": len(plan.choices), "usd": plan.usd}, (*chosen, freshness, money))
+    return Outcome(
+        {"batch": plan.batch, "size": len(plan.choices), "usd": plan.usd}, (*chosen, freshness, money, *course.metrics)
+    )
 
 
 def _fresh_share(model: str, superseded: set[str], ports: Ports) -> float:
@@ -109,26 +121,43 @@ def _pool(model: str, superseded: set[str], ports: Ports) -> Candidates | None:
     return None if rows is None else rows.take(np.lexsort((rows.id, rows.key)))
 
 
-def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates, ports: Ports) -> Plan:
-    loop, taken = ports.loop, reservations(ports)
+def _plan(
+    request: SelectRequest,
+    size: int,
+    course: Course,
+    crowned: Champion,
+    rows: Candidates,
+    taken: Mapping[str, Any],
+    ports: Ports,
+) -> Plan:
+    loop = ports.loop
     asked = np.isin(rows.id, sorted(taken)) if taken else np.zeros(len(rows), dtype=bool)
     # What is a near-duplicate of something asked in an earlier batch would be paid for twice.
     excluded = np.isin(rows.cluster, rows.cluster[asked]) if asked.any() else asked
-    rng = np.random.default_rng([loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)])
-    strategy = loop.acquisition.strategy
-    scores = rows.scores[strategy] if strategy in rows.scores else rng.random(len(rows), dtype=np.float32)
+    seed = [loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)]
     predicted = _predicted(rows, loop)
     covered = asked & (rows.role == "train")
     columns = arms.ScoredPool(
-        ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(), scores=scores,
-        embedding=rows.embedding.astype(np.float32), excluded=excluded,
+        ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(),
+        scores=np.empty(len(rows), np.float32), embedding=rows.embedding.astype(np.float32), excluded=excluded,
         predicted=None if loop.task.type == "regression" else [str(name) for name in predicted],
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
     )  # fmt: skip
-    picked = arms.plan_arms(
-        columns, size, policy=_policy(loop), rng=rng, bootstrap=crowned.is_bootstrap,
-        evaluation_labeled=_evaluation_labeled(rows, taken, loop),
-    )  # fmt: skip
+    evaluated = _evaluation_labeled(rows, taken, loop)
+
+    def would_ask(recipe: Recipe, *, cold: bool = False) -> list[arms.Choice]:
+        """The batch by a recipe; the same state gives the same."""
+        rng, name = np.random.default_rng(seed), recipe.strategy
+        scores = rows.scores[name] if name in rows.scores else rng.random(len(rows), dtype=np.float32)
+        policy = replace(_policy(loop), strategy=name, selector=recipe.selector)
+        return arms.plan_arms(
+            replace(columns, scores=scores), size, policy=policy, rng=rng, bootstrap=cold, evaluation_labeled=evaluated
+        )
+
+    picked = would_ask(course.recipe, cold=crowned.is_bootstrap)
+    charted = course.to_json()
+    if charted["competition"]:
+        charted["competition"]["picks"] = counterfactuals(course, picked, would_ask)
     place = {identity: row for row, identity in enumerate(rows.id.tolist())}
     choices = []
     for pick in picked:
@@ -144,7 +173,7 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
     return Plan(
         batch=short_id("b", {"number": number, "model": crowned.model, "ids": sorted(choice.id for choice in choices)}),
         kind="select", team="crowd", workers_per_item=loop.quality.workers_per_item, model=crowned.model,
-        cause=request.cause, phase="coverage" if crowned.is_bootstrap else "uncertainty",
+        cause=request.cause, phase=course.phase, course=charted,
         usd=str(price("select", loop) * len(choices)), created_at=ports.clock.now().isoformat(), choices=tuple(choices),
     )  # fmt: skip
 
