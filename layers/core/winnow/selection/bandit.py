@@ -194,8 +194,8 @@ def _posterior(rounds: Sequence[Reward], names: Sequence[str]) -> tuple[Floats, 
     trend = (middles.max() / middles) ** _TREND
     own = np.array([[_labels(one, name) / 100 for name in names] for one in rounds])
     columns = np.column_stack([hundreds, hundreds * trend, own])
-    # What labels gained on the whole, whatever the noise of single rounds.
-    scale = max(_LEAST_SCALE, abs(float(np.sum(gains / errors) / np.sum(hundreds / errors))))
+    # What labels gain: the median, which noise leaves where it is and one spoilt round does too.
+    scale = max(_LEAST_SCALE, abs(float(np.median(gains / hundreds))))
     precision = np.diag(1 / scale**2 / np.array([_WIDE**2] * 2 + [_APART**2] * len(names)))
 
     def solve(widened: float) -> tuple[Floats, Floats]:
