@@ -32,7 +32,7 @@ def test_the_interval_holds_the_true_gain_about_as_often_as_it_says(name: str, e
     held = sum(one is not None and one.low <= added <= one.high for one in found)
 
     assert held >= 18  # 24 of 30 by the name of an 80 % interval
-    assert np.mean([one.value for one in found if one is not None]) == pytest.approx(added, abs=0.002)
+    assert np.mean([one.value for one in found if one is not None]) == pytest.approx(added, abs=0.004)
 
 
 def test_without_noise_the_gain_is_the_curves() -> None:
@@ -61,6 +61,14 @@ def test_a_steep_curve_is_worth_its_price_and_a_flat_one_is_not() -> None:
     assert "chance of being worth it" in over.reason
     assert "--anyway" in over.remedy
     assert over.gain_per_label == pytest.approx(over.gain / 100)
+
+
+def test_a_line_that_rises_straight_goes_on() -> None:
+    found = expected_gain(measured(lambda n: 0.3 + 0.0005 * n, error=0.005), further=100)
+
+    assert found is not None
+    # 0.05 to come; that curves bend makes it less, never nothing.
+    assert 0.025 < found.value < 0.055
 
 
 def test_the_remedy_names_the_worth_that_would_change_it() -> None:

@@ -445,7 +445,7 @@ def parse(document: bytes | str) -> Loop:
     >>> parse("batches: {sise: 3}")
     Traceback (most recent call last):
     ...
-    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: max_open, min_size, size
+    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: adaptive, max_open, min_size, size
     """
     try:
         body = yaml.safe_load(document) or {}

@@ -26,8 +26,9 @@ _SCALES = np.geomspace(0.1, 8.0, 150)
 """Of the exponential, in spans of the measured sizes."""
 _NOISE = (0.3, 0.6, 1.0, 2.0)
 """How the scatter of the points may relate to their errors: those of one evaluation set move together, so it is often less."""
-_HEIGHT, _DROP = 1.0, 1.0
-"""Prior standard deviations of the curve's end and of what is missing at its first point: metrics live in 0..1."""
+_HEIGHT, _DROP = 0.5, 0.5
+"""Prior standard deviations of the curve's end and of what is missing at its first point: metrics live in 0..1, but a line that
+still rises straight ends, as far as it tells, beyond."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def expected_gain(points: Sequence[Point], *, further: int, now: int | None = No
 
     Two families are fitted to the points, the power law `c - a n^-b` and the exponential `c - a exp(-n / s)`, over a grid of
     `b`, `s` and of how the points scatter; each member counts by its likelihood, so that the interval holds what is unknown
-    about the shape too. Labels never harm in it (a >= 0) and nothing passes 1 (c <= 1). Points of one size are averaged, and
-    None comes back with fewer than five sizes. Order does not matter.
+    about the shape too. Labels never harm in it (a >= 0) and what is read ahead does not pass 1. Points of one size are
+    averaged, and None comes back with fewer than five sizes. Order does not matter.
 
     Sources: Hestness et al., Deep Learning Scaling is Predictable, Empirically, 2017; Viering and Loog, The Shape of Learning
     Curves: a Review, 2022.
@@ -118,7 +119,8 @@ def expected_gain(points: Sequence[Point], *, further: int, now: int | None = No
     rng = np.random.default_rng(int(digest([[p.labels, p.value, p.error] for p in merged], length=12), 16))
     member = rng.choice(len(shares), size=_DRAWS, p=shares / shares.sum())
     drawn = means[member] + np.einsum("nij,nj->ni", roots[member], rng.standard_normal((_DRAWS, 2)))
-    allowed = (drawn[:, 1] >= 0.0) & (drawn[:, 0] <= 1.0)
+    reached = drawn[:, 0] - drawn[:, 1] * np.tile(ahead[:, 1], len(_NOISE))[member]
+    allowed = (drawn[:, 1] >= 0.0) & (reached <= 1.0)
     # Where no shape allows it, the points fall: more labels of this kind add nothing.
     gains = drawn[allowed, 1] * steps[member[allowed]] if allowed.any() else np.zeros(1)
     low, high = np.quantile(gains, [(1 - _INTERVAL) / 2, (1 + _INTERVAL) / 2])

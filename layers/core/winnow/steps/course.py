@@ -79,7 +79,7 @@ class Course:
     def to_json(self) -> JsonDict:
         """As `plan.json` keeps it; what the competitors would have asked comes with the choices (`counterfactuals`)."""
         return {
-            "size": self.size, "recipe": self.recipe.name, "phase": self.phase, "reasons": list(self.reasons),
+            "size": self.size, "recipe": self.chosen_by, "phase": self.phase, "reasons": list(self.reasons),
             "pace": {"size": self.pace.size, "reasons": list(self.pace.reasons)}, "prospect": _json(self.prospect),
             "competition": None if self.standing is None else self._competition(self.standing),
         }  # fmt: skip
@@ -91,6 +91,11 @@ class Course:
             "regret": round(found.regret, 6), "regret_error": round(found.regret_error, 6),
             "competitors": [one.to_json() for one in found.competitors],
         }  # fmt: skip
+
+    @property
+    def chosen_by(self) -> str:
+        """What makes the active arm: coverage asks no strategy."""
+        return f"coverage+{self.recipe.selector}" if self.phase == "coverage" else self.recipe.name
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -134,9 +139,11 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
     # The phase is decided here: coverage while nobody knows anything, then doubt.
     phase = "coverage" if crowned.is_bootstrap else "uncertainty"
     standing, drawn = None, None
-    recipe, told = Recipe(loop.acquisition.strategy, loop.acquisition.selector), []
+    recipe = Recipe(loop.acquisition.strategy, loop.acquisition.selector)
+    told = [f"{phase}: {crowned.model} was trained, so its doubt says where labels teach"]
     if crowned.is_bootstrap:
-        told = ["coverage: no model was trained yet, so nothing is known to be doubtful"]
+        recipe = recipe._replace(selector=loop.acquisition.cold_start)
+        told = [f"{phase}: no model was trained yet, so nothing is known to be doubtful"]
     if loop.acquisition.competing:
         standing = bandit.standing(rewards(ports), loop.acquisition.competing)
         if phase == "uncertainty":
