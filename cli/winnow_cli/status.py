@@ -13,6 +13,8 @@ from winnow_cli.errors import UsageError
 from winnow_cli.stack import connect, explained
 
 SHOWN_BATCHES = 10
+TWO_SIDED = 1.96
+"""Standard errors on either side of a figure that its 95 % interval takes."""
 
 
 def run(given: argparse.Namespace) -> int:
@@ -100,13 +102,12 @@ def coming(course: dict[str, Any]) -> list[str]:
         lines.append(f"          {prospect['remedy']}")
     if competition is not None:
         for one in competition["competitors"]:
-            measured = (
-                f"{one['gain']:+.1f} ± {one['error']:.1f} points per 100 labels in {one['rounds']} rounds"
-                if one["rounds"]
-                else "not measured yet"
-            )
+            rounds = f"{one['rounds']} round{'s' if one['rounds'] > 1 else ''}"
+            gained = f"{one['gain']:+.1f} ± {TWO_SIDED * one['error']:.1f} points per 100 labels in {rounds}"
+            measured = gained if one["rounds"] else "not measured yet"
             lines.append(f"strategy  {one['name']} weight {one['weight']:.2f}, {measured}")
         lines.append(
-            f"          {competition['sentence']}; regret {competition['regret']:.1f} ± {competition['regret_error']:.1f} points"
+            f"          {competition['sentence']}; "
+            f"regret {competition['regret']:.1f} ± {TWO_SIDED * competition['regret_error']:.1f} points"
         )
     return lines

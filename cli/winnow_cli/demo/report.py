@@ -33,7 +33,7 @@ def report(story: Story) -> str:
     """The whole page."""
     body = "".join((
         _top(story), _tiles(story), _curves(story), _rounds(story), engine.section(story), _timeline(story), _drills(story),
-        _bought(story),         _confusions(story), _asked(story), _ledger(story),
+        _bought(story), _confusions(story), _asked(story), _ledger(story),
     ))  # fmt: skip
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
