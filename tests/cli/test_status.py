@@ -30,7 +30,7 @@ def test_a_stop_is_shown_with_its_remedy() -> None:
     lines = coming(chart(champion(ports)[0], ports).to_json())
 
     (worth,) = (line for line in lines if line.startswith("worth"))
-    assert worth.startswith("worth     STOPPED: 9 further labels cost $3.60")
+    assert worth.startswith("worth     STOPPED: 12 further labels cost $3.60")
     assert any("winnow select --anyway" in line for line in lines)
 
 
