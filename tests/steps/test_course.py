@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.builders import commit, knowing, line, lines, write
-from tests.fakes import every_fault, make_ports
+from tests.fakes import FakeModel, every_fault, make_ports
 from tests.steps.walk import LOOP, animals, ingest, score_all, world
 from winnow import layout
 from winnow.errors import ConfigError
 from winnow.loop import REWARD_SHARE, parse
+from winnow.models.predictions import Predictions
 from winnow.steps.batches import read_plan
+from winnow.steps.candidates import indexed
 from winnow.steps.course import chart
 from winnow.steps.evaluate_challenger import evaluate_challenger
 from winnow.steps.plan_training import model_id
@@ -342,3 +346,31 @@ def test_the_pace_is_measured_from_the_batches_that_were_collected() -> None:
 
     # Five an hour; of twenty, 95 % were answered within four hours.
     assert course.labels_per_hour == pytest.approx(0.95 * 20 / 4.0)
+
+
+def torn(payloads: Any) -> Predictions:
+    """Two classes are even for some texts (margin's choice), all three nearly so for the others (entropy's)."""
+    two = np.array([payload["text"].startswith(("a", "b", "c", "d")) for payload in payloads])
+    rows = np.where(two[:, None], [0.5, 0.5, 0.0], [0.4, 0.3, 0.3]).astype(np.float32)
+    spread = [np.random.default_rng(list(payload["text"].encode())).normal(size=8) for payload in payloads]
+    return Predictions(rows, np.array(spread, dtype=np.float32))
+
+
+def test_the_best_of_every_competitor_are_forwarded() -> None:
+    few = RIVALS.replace("acquisition: {", "acquisition: {candidates_per_object: 10, uniform_per_object: 10, ")
+    ports = world(few.replace("[cat, dog]", "[cat, dog, cow]"))
+    ports.data.objects[layout.CHAMPION] = Champion("m-1", number=1).to_bytes()
+    card = SimpleNamespace(model="m-1", classes=("cat", "dog", "cow"), encoder=None)
+    ports.models.models["m-1"] = FakeModel(card, torn)
+    ingest(ports, ports.pool.drop("a.jsonl", animals(160)))
+
+    score_all(ports)
+
+    rows = indexed("m-1", set(), ports)
+    assert rows is not None
+    train = rows.take(rows.role == "train")
+    by_margin = train.scores["margin"] > 0.95
+    # Ten by uniform key and ten of each competitor, of which some are the same.
+    assert by_margin.sum() >= 10
+    assert (~by_margin).sum() >= 10
+    assert len(train) <= 30
