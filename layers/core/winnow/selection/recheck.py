@@ -53,7 +53,7 @@ def suspicion(
     rows = np.asarray(embedding, dtype=np.float64)
     if len(rows) != len(labels):
         raise BadInput(f"{len(labels)} labels but {len(rows)} embeddings", code="suspicion-shape")
-    if not np.isfinite(rows).all() or (len(labels) and not 0 <= labels.min() <= labels.max() < classes):
+    if not np.isfinite(rows).all() or not ((labels >= 0) & (labels < classes)).all():
         raise BadInput("labels must be classes and embeddings finite", code="suspicion-values")
     counts = np.bincount(labels, minlength=classes)
     judged = counts[labels] >= FEWEST

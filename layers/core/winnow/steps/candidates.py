@@ -55,8 +55,8 @@ class Candidates:
     """(n, dim)."""
     probabilities: npt.NDArray[np.float16] | None = None
     """(n, classes), where selection itself reads them (`Acquisition.reads`)."""
-    members: npt.NDArray[np.float16] | None = None
-    """(n, members, classes), of a regression (n, members), likewise."""
+    members: npt.NDArray[np.floating] | None = None
+    """(n, members, classes) float16, of a regression (n, members) float32, likewise."""
     minutes: npt.NDArray[np.float32] | None = None
     """(n,) minutes a person needs (the record's `cost`), NaN where nobody said; None where nobody said anything."""
     slices: npt.NDArray[np.str_] | None = None

@@ -146,12 +146,16 @@ def _columns(
         scores=scores,
         embedding=predictions.embedding.astype(np.float16),
         probabilities=predictions.probabilities.astype(np.float16) if "probabilities" in carried else None,
-        members=(
-            predictions.members.astype(np.float16) if "members" in carried and predictions.members is not None else None
-        ),
+        members=_members(predictions) if "members" in carried else None,
         minutes=_minutes(records),
         slices=np.array([packed(record.slices) for record in records]) if any(r.slices for r in records) else None,
     )
+
+
+def _members(predictions: Predictions) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]] | None:
+    """Probabilities of the members in float16, or their numbers as they are: those may be far beyond it."""
+    members = predictions.members
+    return members.astype(np.float16) if members is not None and predictions.prediction is None else members
 
 
 def _minutes(records: Sequence[Record]) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:

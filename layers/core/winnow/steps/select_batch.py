@@ -26,7 +26,9 @@ from winnow.selection.budget import affordable
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
 from winnow.steps.candidates import Candidates, indexed
+from winnow.steps.composition import composed, too_long
 from winnow.steps.pointers import Champion, champion
+from winnow.steps.ranking import Recipe, able, ranking, widened
 
 LEASE_SECONDS = 900
 
@@ -85,15 +87,19 @@ def _select(request: SelectRequest, ports: Ports) -> Outcome:
     size = affordable(wanted, left=ports.loop.budget.total_usd - spent, price=price("select", ports.loop))
     if size < min(rules.min_size, wanted):
         return _skip("budget", freshness, Metric("MoneyCommitted", float(spent)))
-    plan = _plan(request, size, crowned, pool, ports)
-    if len(plan.choices) < min(rules.min_size, size):
+    plan, full = _plan(request, size, crowned, pool, ports)
+    if full and not plan.choices:
+        return _skip("minutes", freshness)
+    if not full and len(plan.choices) < min(rules.min_size, size):
         return _skip("pool-exhausted", freshness)
     if not open_batch(plan, ports):
         return _skip("busy", freshness)
     by_arm = Counter(choice.arm for choice in plan.choices)
     chosen = [Metric("ItemsSelected", places, {"Arm": arm}) for arm, places in sorted(by_arm.items())]
     money = Metric("MoneyCommitted", float(spent + Decimal(plan.usd)))
-    return Outcome({"batch": plan.batch, "size": len(plan.choices), "usd": plan.usd}, (*chosen, freshness, money))
+    told = Metric("BatchNotes", len(plan.told))
+    body = {"batch": plan.batch, "size": len(plan.choices), "usd": plan.usd, "told": list(plan.told)}
+    return Outcome(body, (*chosen, freshness, money, told))
 
 
 def _fresh_share(model: str, superseded: set[str], ports: Ports) -> float:
@@ -109,14 +115,16 @@ def _pool(model: str, superseded: set[str], ports: Ports) -> Candidates | None:
     return None if rows is None else rows.take(np.lexsort((rows.id, rows.key)))
 
 
-def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates, ports: Ports) -> Plan:
+def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates, ports: Ports) -> tuple[Plan, bool]:
+    """The plan, and whether `batches.minutes` is why it holds no more."""
     loop, taken = ports.loop, reservations(ports)
     asked = np.isin(rows.id, sorted(taken)) if taken else np.zeros(len(rows), dtype=bool)
     # What is a near-duplicate of something asked in an earlier batch would be paid for twice.
     excluded = np.isin(rows.cluster, rows.cluster[asked]) if asked.any() else asked
+    excluded = excluded | too_long(rows, ports)
     rng = np.random.default_rng([loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)])
-    strategy = loop.acquisition.strategy
-    scores = rows.scores[strategy] if strategy in rows.scores else rng.random(len(rows), dtype=np.float32)
+    recipe = Recipe("random", loop.acquisition.selector) if crowned.is_bootstrap else able(rows, ports)
+    scores = ranking(recipe.strategy, rows, ~excluded & (rows.role == "train"), ports, rng=rng)
     predicted = _predicted(rows, loop)
     covered = asked & (rows.role == "train")
     columns = arms.ScoredPool(
@@ -124,29 +132,35 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
         embedding=rows.embedding.astype(np.float32), excluded=excluded,
         predicted=None if loop.task.type == "regression" else [str(name) for name in predicted],
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
+        probabilities=widened(rows.probabilities), members=widened(rows.members),
     )  # fmt: skip
     picked = arms.plan_arms(
-        columns, size, policy=_policy(loop), rng=rng, bootstrap=crowned.is_bootstrap,
+        columns, size, policy=_policy(loop, recipe), rng=rng, bootstrap=crowned.is_bootstrap,
         evaluation_labeled=_evaluation_labeled(rows, taken, loop),
     )  # fmt: skip
+    batch = composed(
+        picked, columns, rows, taken, strategy=recipe.strategy, bootstrap=crowned.is_bootstrap, ports=ports
+    )
     place = {identity: row for row, identity in enumerate(rows.id.tolist())}
     choices = []
-    for pick in picked:
+    for pick in batch.choices:
         row = place[pick.id]
         choices.append(
             Choice(
                 id=pick.id, oid=str(rows.oid[row]), cluster=str(rows.cluster[row]), role=rows.role[row].item(),
                 records=str(rows.records[row]), arm=pick.arm, strategy=pick.strategy, score=pick.score, rank=pick.rank,
-                prediction=None if crowned.is_bootstrap else predicted[row],
+                prediction=None if crowned.is_bootstrap else predicted[row], again=batch.again.get(pick.id),
             )
         )  # fmt: skip
     number = (ports.table.get("HEAD", "BATCH") or {"number": 0})["number"] + 1
-    return Plan(
+    plan = Plan(
         batch=short_id("b", {"number": number, "model": crowned.model, "ids": sorted(choice.id for choice in choices)}),
         kind="select", team="crowd", workers_per_item=loop.quality.workers_per_item, model=crowned.model,
         cause=request.cause, phase="coverage" if crowned.is_bootstrap else "uncertainty",
         usd=str(price("select", loop) * len(choices)), created_at=ports.clock.now().isoformat(), choices=tuple(choices),
+        told=(*recipe.told, *batch.told),
     )  # fmt: skip
+    return plan, batch.full
 
 
 def _evaluation_labeled(rows: Candidates, taken: Mapping[str, Any], loop: Loop) -> int:
@@ -166,10 +180,10 @@ def _predicted(rows: Candidates, loop: Loop) -> list[str] | list[float]:
     return [loop.task.classes[index] for index in rows.prediction]
 
 
-def _policy(loop: Loop) -> arms.ArmPolicy:
+def _policy(loop: Loop, recipe: Recipe) -> arms.ArmPolicy:
     acquisition, shares = loop.acquisition, loop.acquisition.arms
     return arms.ArmPolicy(
-        strategy=acquisition.strategy, selector=acquisition.selector, cold_selector=acquisition.cold_start,
+        strategy=recipe.strategy, selector=recipe.selector, cold_selector=acquisition.cold_start,
         control=shares.control, rare=shares.rare, rare_classes=loop.task.rare_classes,
         evaluation_target=shares.evaluation_target, evaluation_share=shares.evaluation_share,
         reward=shares.reward_share, near_duplicate_distance=acquisition.near_duplicate_distance,
