@@ -104,10 +104,7 @@ def _rechecked(entry: dict[str, Any], before: Mapping[str, Any]) -> dict[str, An
 
     An imported record stays in arm `recheck`: people confirmed its label, and no later import may change it.
     """
-    if before is entry:
-        return entry
-    arm = entry["arm"] if before["arm"] == "imported" else before["arm"]
-    return {**entry, "arm": arm, "before": {"batch": before["batch"], "label": before["label"]}}
+    return {**entry, "arm": entry["arm"] if before["arm"] == "imported" else before["arm"]}
 
 
 def _outside_the_sample(entries: Sequence[Mapping[str, Any]], ports: Ports) -> set[str]:
