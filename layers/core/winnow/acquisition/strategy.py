@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Need = Literal["probabilities", "prediction", "members", "embedding", "labeled"]
-"""`probabilities` only a classification gives, `prediction` only a regression."""
+"""`probabilities` only a classification gives, `prediction` only a regression; `labeled` comes from the loop."""
 Scores = npt.NDArray[np.float32]
 
 
@@ -63,5 +63,7 @@ class Strategy:
     """The paper or book the method comes from."""
     sentence: str
     """What it does, in one sentence for an operator."""
+    cost: str
+    """How its time grows, n being the records scored: the sizes that are multiplied, as in "n x classes"."""
     scope: Literal["record", "pool"] = "record"
     """Whether a record's score depends on the other records that are scored with it."""

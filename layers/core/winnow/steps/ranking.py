@@ -7,18 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from winnow.acquisition import DEFAULTS, STRATEGIES, score
-from winnow.acquisition.cost import per_minute
-from winnow.acquisition.strategy import Labeled
+from winnow.acquisition import DEFAULTS, STRATEGIES, Labeled, per_minute, score
 from winnow.loop import Acquisition
 from winnow.models.predictions import Predictions
 from winnow.ports import Ports
 from winnow.selection import SELECTORS
-from winnow.selection.minutes import expected
 from winnow.selection.quotas import Mask
-from winnow.steps import labeled
 from winnow.steps.candidates import Candidates
-from winnow.steps.pointers import head
 
 Floats = npt.NDArray[np.float32]
 
@@ -65,8 +60,12 @@ def _carried(rows: Candidates) -> set[str]:
     return {name for name in ("probabilities", "members", "embedding") if getattr(rows, name) is not None}
 
 
-def ranking(strategy: str, rows: Candidates, among: Mask, ports: Ports, *, rng: np.random.Generator) -> Floats:
+def ranking(
+    strategy: str, rows: Candidates, *, among: Mask, covered: Mask, ports: Ports, rng: np.random.Generator
+) -> Floats:
     """(n,) scores of the candidates, higher = more worth labeling; of a pool-scope strategy 0 for those not `among` its pool.
+
+    `covered` are the train records that were asked before, with which such a strategy may compare.
 
     With `acquisition.per_minute` it is the value of each minute that the record needs.
     """
@@ -74,14 +73,15 @@ def ranking(strategy: str, rows: Candidates, among: Mask, ports: Ports, *, rng: 
         scores = rows.scores[strategy]
     else:
         scores = np.zeros(len(rows), dtype=np.float32)
-        scores[among] = score(strategy, _outputs(rows.take(among), rows, ports), rng=rng)
+        labeled = Labeled(rows.embedding[covered].astype(np.float32))
+        scores[among] = score(strategy, _outputs(rows.take(among), labeled, ports), rng=rng)
     if not ports.loop.acquisition.per_minute or rows.minutes is None:
         return scores
-    return per_minute(scores, expected(rows.minutes))
+    return per_minute(scores, rows.minutes)
 
 
-def _outputs(pool: Candidates, rows: Candidates, ports: Ports) -> Predictions:
-    """What the champion said of the pool, with the labeled records among all rows."""
+def _outputs(pool: Candidates, labeled: Labeled, ports: Ports) -> Predictions:
+    """What the champion said of the pool, in the form that strategies take."""
     regression = ports.loop.task.type == "regression"
     probabilities = widened(pool.probabilities)
     return Predictions(
@@ -89,7 +89,7 @@ def _outputs(pool: Candidates, rows: Candidates, ports: Ports) -> Predictions:
         pool.embedding.astype(np.float32),
         members=widened(pool.members),
         prediction=pool.prediction.astype(np.float32) if regression else None,
-        labeled=_labeled(rows, ports),
+        labeled=labeled,
     )
 
 
@@ -100,18 +100,3 @@ def widened(values: npt.NDArray[np.floating] | None) -> Floats | None:
     wide = values.astype(np.float32)
     rounded: Floats = wide / wide.sum(axis=-1, keepdims=True)
     return rounded
-
-
-def _labeled(rows: Candidates, ports: Ports) -> Labeled:
-    """The train records of the newest dataset that are among the rows."""
-    version, _ = head(ports.data)
-    if version is None:
-        return Labeled(np.zeros((0, rows.embedding.shape[1]), np.float32))
-    dataset = labeled.load(ports.data, version)
-    known = labeled.labels(ports.data, dataset, "train")
-    places = [row for row, identity in enumerate(rows.id.tolist()) if identity in known]
-    labels = None
-    if not dataset.is_regression:
-        number = {name: place for place, name in enumerate(dataset.classes)}
-        labels = np.array([number[str(known[str(rows.id[row])])] for row in places], dtype=np.int64)
-    return Labeled(rows.embedding[places].astype(np.float32), labels)

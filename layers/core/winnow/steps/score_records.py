@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from winnow import layout
-from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, score
+from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, per_minute, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
 from winnow.loop import Loop
@@ -96,9 +96,10 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     predictions = model.predict(payloads) if embeddings is None else model.predict(payloads, embeddings=embeddings)
     rng = np.random.default_rng(int(digest(key, length=12), 16))
     given = gives(predictions)
+    # What compares records with one another is computed where all of them are seen: at selection.
     names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
     wanted = ports.loop.acquisition.strategy
-    if not bootstrap and STRATEGIES[wanted].needs - given - {"labeled"}:
+    if not bootstrap and wanted not in able({*given, "labeled"}):
         score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
     return _columns(key, records, predictions, scores, carried=ports.loop.acquisition.reads & given)
@@ -176,14 +177,17 @@ def _shortlist(scored: Candidates, loop: Loop, asked: frozenset[str], *, bootstr
     for role in ("train", "evaluation", "reward"):
         rows = np.flatnonzero(scored.role == role)
         keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
-    ranking = scored.scores.get(policy.strategy)
-    if ranking is None and STRATEGIES[policy.strategy].scope == "pool":
-        ranking = scored.scores.get(DEFAULTS[loop.task.type])  # what a pool is compared within is chosen by doubt
+    by = policy.strategy
+    if "probabilities" in STRATEGIES[by].needs and STRATEGIES[by].scope == "pool":
+        by = DEFAULTS["classification"]  # finds what is worth comparing at selection
     rows = np.flatnonzero(scored.role == "train")
-    if bootstrap or ranking is None:
+    if bootstrap or by not in scored.scores:
         rows = rows[np.argsort(scored.key[rows], kind="stable")]
     else:
-        rows = rows[np.argsort(-ranking[rows], kind="stable")]
+        worth = scored.scores[by]
+        if policy.per_minute and scored.minutes is not None:
+            worth = per_minute(worth, scored.minutes)
+        rows = rows[np.argsort(-worth[rows], kind="stable")]
         keep[rows[: policy.candidates_per_object]] = True
     rare = [scored.prediction == loop.task.classes.index(name) for name in loop.task.rare_classes]
     for group in (*groups(scored, loop).values(), *rare):

@@ -124,9 +124,10 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
     excluded = excluded | too_long(rows, ports)
     rng = np.random.default_rng([loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)])
     recipe = Recipe("random", loop.acquisition.selector) if crowned.is_bootstrap else able(rows, ports)
-    scores = ranking(recipe.strategy, rows, ~excluded & (rows.role == "train"), ports, rng=rng)
-    predicted = _predicted(rows, loop)
     covered = asked & (rows.role == "train")
+    among = ~excluded & (rows.role == "train")
+    scores = ranking(recipe.strategy, rows, among=among, covered=covered, ports=ports, rng=rng)
+    predicted = _predicted(rows, loop)
     columns = arms.ScoredPool(
         ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(), scores=scores,
         embedding=rows.embedding.astype(np.float32), excluded=excluded,
