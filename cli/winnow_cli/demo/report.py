@@ -23,6 +23,8 @@ ARMS = {
     "active": "chosen by the strategy",
     "control": "chosen at random",
     "rare": "quota of a rare class",
+    "quota": "quota of a slice or predicted class",
+    "recheck": "a label that looked wrong, asked again",
     "evaluation": "a uniform sample, never trained on",
     "reward": "compares strategies",
     "dispute": "experts were asked",

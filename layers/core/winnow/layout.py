@@ -18,7 +18,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     REWARD                 <model>      → baseline, gain, error, start, batches   evaluate_challenger
     DEPLOYMENT             <model>      → status, dataset, champion, alarms, at   deploy_challenger, settle_deployment
     SUSPECT                <kind>#<name> → since, repairs                         reconcile
-    EXPIRY                 <content>#<batch> → at                                 reconcile
+    EXPIRY                 <content>#<batch> → at, recheck: the batch that asks again  reconcile, select_batch
     IMPORT                 <batch>      → oid, dataset once it is done            collect_labels
     LEASE                  <name>       → owner, until                            whoever holds it
 """
@@ -44,6 +44,7 @@ QUARANTINE = "quarantine/"
 CHAMPION = "models/champion.json"
 HEAD = "datasets/head.json"
 RESERVATION = "RESERVATION"
+EXPIRY = "EXPIRY"
 BOOTSTRAP = "bootstrap"
 """Prefix of the ids of models that ship: they know nothing, so selection covers the pool instead."""
 

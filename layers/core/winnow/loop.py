@@ -15,11 +15,14 @@ from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice
 from winnow.errors import ConfigError
 from winnow.records import Kind
 from winnow.selection import SELECTORS
+from winnow.selection.quotas import LONGEST_SLICE, PREDICTED, split
+from winnow.selection.selector import PoolNeed
 from winnow.tables import MAX_NAME, RESERVED, ColumnKind
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
 ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)]
+GroupName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["accuracy", "average_precision", "r2"]
 
@@ -127,6 +130,11 @@ class Arms(Section):
 
     control: Share = Field(0.15, description="Share chosen uniformly: what random selection would have bought.")
     rare: Share = Field(0.0, description="Share for records predicted to be of a rare class.")
+    recheck: Share = Field(
+        0.05,
+        description="Largest share of a batch for labels that look wrong, asked again where that is worth more than a new "
+        "record; of classes only.",
+    )
     evaluation_target: int = Field(300, ge=20, le=100_000, description="Labeled evaluation records to collect in all.")
     evaluation_share: Share = Field(
         0.5, description="Largest share of a batch spent on evaluation until the target is met; early gates need it."
@@ -135,9 +143,9 @@ class Arms(Section):
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Arms:
-        if self.control + self.rare + self.reward_share > 0.9:
+        if self.control + self.rare + self.reward_share + self.recheck > 0.9:
             raise ValueError(
-                "control + rare + reward_share: more than 0.9 leaves nothing to choose actively; lower one"
+                "control + rare + reward_share + recheck: more than 0.9 leaves nothing to choose actively; lower one"
             )
         return self
 
@@ -154,6 +162,14 @@ class Acquisition(Section):
         (),
         max_length=8,
         description="Strategies that compete for the active arm, each `strategy+selector`; empty means the two above alone.",
+    )
+    per_minute: bool = Field(
+        False, description="Whether a record's value is divided by the minutes it needs (its `cost`)."
+    )
+    quotas: dict[GroupName, Share] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Least share of a batch by slice (`lang=de: 0.1`) or predicted class (`predicted=refund: 0.05`).",
     )
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
@@ -210,6 +226,31 @@ class Acquisition(Section):
             raise ValueError(f"strategy {name!r} is unknown; choose one of {', '.join(sorted(STRATEGIES))}")
         return name
 
+    @field_validator("quotas")
+    @classmethod
+    def _possible_quotas(cls, quotas: dict[str, float]) -> dict[str, float]:
+        asked: dict[str, float] = {}
+        for group, share in quotas.items():
+            try:
+                name, value = split(group)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+            if name != PREDICTED and len(name) + len(value) > LONGEST_SLICE:
+                raise ValueError(f"{group!r} is longer than the {LONGEST_SLICE} characters that are kept of a slice")
+            asked[name] = asked.get(name, 0.0) + share
+        for name, total in asked.items():
+            if total > 1.0 + 1e-9:
+                raise ValueError(f"the shares of {name} add up to {total:g}; a batch has no more than 1, lower one")
+        return quotas
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Outputs of the model that selection itself reads, so that candidates carry them along."""
+        selectors = (self.selector, self.cold_start, *(name.partition("+")[2] for name in self.competing))
+        chosen = {str(need) for name in selectors for need in SELECTORS[name].needs}
+        pooled = [STRATEGIES[name].needs for name in self.strategies if STRATEGIES[name].scope == "pool"]
+        return frozenset({"probabilities", "members"} & chosen.union(*pooled))
+
     @field_validator("selector", "cold_start")
     @classmethod
     def _known_selector(cls, name: str) -> str:
@@ -223,6 +264,12 @@ class Batches(Section):
 
     size: int = Field(100, ge=1, le=100_000, description="Records asked in one batch.")
     min_size: int = Field(10, ge=1, le=100_000, description="A smaller batch is not worth a job; wait instead.")
+    minutes: float | None = Field(
+        None,
+        gt=0.0,
+        le=1_000_000.0,
+        description="Most minutes that the records of a batch may need (their `cost`, one answer each); null: no limit.",
+    )
     max_open: int = Field(1, ge=1, le=20, description="Labeling batches open at once.")
     adaptive: bool = Field(
         False,
@@ -407,6 +454,11 @@ class Loop(Section):
             raise ValueError(
                 f"quality.consensus: {self.quality.consensus} does not fit {self.task.type}; choose {' or '.join(consensuses)}"
             )
+        self._check_selectors()
+        for group in self.acquisition.quotas:
+            name, value = split(group)
+            if name == PREDICTED and value not in self.task.classes:
+                raise ValueError(f"acquisition.quotas: {value!r} is not among task.classes; name one of them")
         try:
             check_choice(self.acquisition.strategy, task=self.task.type, members=self.training.members)
         except ConfigError as error:
@@ -427,12 +479,35 @@ class Loop(Section):
         if "members" in needs and self.training.members == 0:
             raise ValueError(f"acquisition.competing: {name} needs members; raise training.members or remove it")
 
+    def _check_selectors(self) -> None:
+        """What a selector reads must come from a model of this task, and before there is one only embeddings do."""
+        acquisition, regression = self.acquisition, self.task.type == "regression"
+        for field, name in (("cold_start", acquisition.cold_start), ("selector", acquisition.selector)):
+            needs = SELECTORS[name].needs
+            where = f"acquisition.{field}: {name} needs"
+            lacking = sorted(needs - {"embedding"}) if field == "cold_start" else []
+            if lacking:
+                raise ValueError(f"{where} {lacking[0]}, which a bootstrap model cannot give; {_other(COLD)}")
+            if regression and needs & {"probabilities", "members"}:
+                raise ValueError(f"{where} probabilities of classes, which a regression does not give; {_other(PLAIN)}")
+            if "members" in needs and not self.training.members:
+                raise ValueError(f"{where} a committee, but training.members is 0; raise it or {_other(PLAIN)}")
+
     @property
     def metric(self) -> Metric:
         """`gate.metric` with auto decided."""
         if self.gate.metric != "auto":
             return self.gate.metric
         return "r2" if self.task.type == "regression" else "accuracy"
+
+
+COLD: frozenset[PoolNeed] = frozenset({"embedding"})
+PLAIN: frozenset[PoolNeed] = frozenset({"embedding", "scores"})
+
+
+def _other(given: frozenset[PoolNeed]) -> str:
+    """The remedy: selectors that need no more than this."""
+    return "choose one of " + ", ".join(sorted(name for name, one in SELECTORS.items() if one.needs <= given))
 
 
 def parse(document: bytes | str) -> Loop:

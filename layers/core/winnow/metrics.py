@@ -53,6 +53,7 @@ _ALL = (
     Definition("ItemsSelected", "Count", "select_batch", "How many items did each arm get?", ("Stack", "Arm")),
     Definition("FreshShare", "Percent", "select_batch", "What share of the pool carries the champion's scores?"),
     Definition("SelectionSkipped", "Count", "select_batch", "Why was no batch made?", ("Stack", "Reason")),
+    Definition("BatchNotes", "Count", "select_batch", "How much of loop.yaml could a batch not do (quotas, columns)?"),
     Definition("MoneyCommitted", "None", "select_batch", "How much of the budget is committed (USD)?"),
     Definition("BatchSize", "Count", "select_batch", "How large is the next batch to be?"),
     Definition("LabelsPerHour", "None", "select_batch", "How fast were the last labels answered?"),

@@ -19,7 +19,7 @@ from winnow.tables import RESERVED, Cell
 
 Role = Literal["train", "evaluation", "reward"]
 Kind = Literal["text", "image", "table"]
-Arm = Literal["active", "control", "rare", "evaluation", "reward", "dispute", "imported"]
+Arm = Literal["active", "control", "rare", "quota", "recheck", "evaluation", "reward", "dispute", "imported"]
 Origin = Literal["pool", "production", "feedback", "incident"]
 
 FORMAT = 1

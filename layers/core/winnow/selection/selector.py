@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
-PoolNeed = Literal["scores", "embedding"]
+PoolNeed = Literal["scores", "embedding", "probabilities", "members"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,10 @@ class Pool:
     """(n, dim)."""
     labeled: npt.NDArray[np.float32] | None = None
     """(m, dim), what has been labeled already and need not be covered again."""
+    probabilities: npt.NDArray[np.float32] | None = None
+    """(n, classes), calibrated."""
+    members: npt.NDArray[np.float32] | None = None
+    """(n, members, classes)."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,33 +28,13 @@ from winnow.selection.budget import affordable
 from winnow.steps.batches import backlog, committed, price
 from winnow.steps.documents import document
 from winnow.steps.pointers import Champion, head
+from winnow.steps.ranking import Recipe
 from winnow.steps.rewards import rewards
 
 READ_BACK = 40
 """Gate reports that a learning curve is fitted to: the newest ones."""
 _ANSWERED = 0.95
 """Share of a batch whose answers its pace is measured by: the last few may wait for one person."""
-
-
-class Recipe(NamedTuple):
-    """How the active arm is made: the strategy its records are scored by, and the selector that makes a batch of them."""
-
-    strategy: str
-    selector: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.strategy}+{self.selector}"
-
-    @classmethod
-    def of(cls, name: str) -> Recipe:
-        """The recipe of a `strategy+selector`.
-
-        >>> Recipe.of("margin+margin_kmeans").selector
-        'margin_kmeans'
-        """
-        strategy, _, selector = name.partition("+")
-        return cls(strategy, selector)
 
 
 @dataclass(frozen=True)
@@ -142,7 +122,7 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
     recipe = Recipe(loop.acquisition.strategy, loop.acquisition.selector)
     told = [f"{phase}: {crowned.model} was trained, so its doubt says where labels teach"]
     if crowned.is_bootstrap:
-        recipe = recipe._replace(selector=loop.acquisition.cold_start)
+        recipe = Recipe("random", loop.acquisition.cold_start)
         told = [f"{phase}: no model was trained yet, so nothing is known to be doubtful"]
     if loop.acquisition.competing:
         standing = bandit.standing(rewards(ports), loop.acquisition.competing)
@@ -171,6 +151,13 @@ def stopped(course: Course, crowned: Champion, ports: Ports) -> str | None:
     # No time in it: the same evidence is the same report, whenever selection looks again.
     ports.data.put_new(key, json.dumps(body, indent=1, ensure_ascii=False).encode())
     return key
+
+
+def served(course: Course, recipe: Recipe) -> Course:
+    """The course with the recipe that the candidates can serve; where that is another one, no competitor made the batch."""
+    if not recipe.told:
+        return course
+    return replace(course, recipe=recipe, drawn=None, reasons=(*course.reasons, *recipe.told))
 
 
 def counterfactuals(

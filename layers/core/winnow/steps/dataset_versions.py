@@ -59,9 +59,10 @@ def _write_version(
     refused = {entry["batch"] for entry in held}
     entries = {entry["id"]: entry for entry in _previous_entries(previous, ports)}
     for entry in _entries(len(batches), labels, records(), ports):
+        before = entries.get(entry["id"], entry)
         # A later import takes the place of an earlier one, and people's labels that of either.
-        if entry["arm"] != "imported" or entries.get(entry["id"], entry)["arm"] == "imported":
-            entries[entry["id"]] = entry
+        if entry["arm"] != "imported" or before["arm"] == "imported":
+            entries[entry["id"]] = _rechecked(entry, before) if entry["arm"] == "recheck" else entry
     kept = [entry for entry in entries.values() if batches[entry["batch"] - 1] not in refused]
     outside = _outside_the_sample(kept, ports)
     kept = [entry for entry in kept if entry["id"] not in outside]
@@ -96,6 +97,14 @@ def _write_version(
     for identity in sorted(outside):  # people may be asked about them
         ports.table.delete(layout.RESERVATION, identity, expected={"batch": batches[entries[identity]["batch"] - 1]})
     return version
+
+
+def _rechecked(entry: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A label that was asked again, in the arm that chose its record: arms are compared by records they chose.
+
+    An imported record stays in arm `recheck`: people confirmed its label, and no later import may change it.
+    """
+    return {**entry, "arm": entry["arm"] if before["arm"] == "imported" else before["arm"]}
 
 
 def _outside_the_sample(entries: Sequence[Mapping[str, Any]], ports: Ports) -> set[str]:

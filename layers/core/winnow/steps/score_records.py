@@ -13,22 +13,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from winnow import layout
-from winnow.acquisition import able, gives, score
+from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, per_minute, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
-from winnow.loop import Acquisition
+from winnow.loop import Acquisition, Loop
 from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.records import Record, from_jsonl
 from winnow.steps import Outcome, vectors
-from winnow.steps.candidates import Candidates
+from winnow.steps.batches import reservations
+from winnow.steps.candidates import Candidates, packed
+from winnow.steps.groups import groups
 from winnow.steps.pointers import champion
 
 ROWS_PER_MESSAGE = 250
-"""Of at most 512-dim float16 embeddings: stays far below SQS's limit."""
+MESSAGE_BYTES = 180_000
+"""Of columns in one message, before they are compressed and written in base64: SQS takes 256 KB."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         return Outcome({"model": request.model, "stale": True, "failed": {}})
     model = ports.models.load(crowned.model, classes=ports.loop.task.classes)
     superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    asked = frozenset(reservations(ports))
     parts: list[Candidates] = []
     done: list[tuple[str, Candidates]] = []
     failed: dict[str, str] = {}
@@ -70,7 +75,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         doubts += _doubts(scored)
         done.append((target, scored))
-        parts.append(_shortlist(scored, ports.loop.acquisition, bootstrap=crowned.is_bootstrap))
+        parts.append(_shortlist(scored, ports.loop, asked, bootstrap=crowned.is_bootstrap))
     if parts:
         ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
     for target, scored in done:
@@ -91,12 +96,14 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     embeddings = vectors.of_records(key, [record.id for record in records], payloads, model, ports)
     predictions = model.predict(payloads) if embeddings is None else model.predict(payloads, embeddings=embeddings)
     rng = np.random.default_rng(int(digest(key, length=12), 16))
-    names = [name for name in able(gives(predictions)) if name != "random"]
+    given = gives(predictions)
+    # What compares records with one another is computed where all of them are seen: at selection.
+    names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
     for wanted in ports.loop.acquisition.strategies:
-        if not bootstrap and wanted not in names and wanted != "random":
+        if not bootstrap and wanted not in able({*given, "labeled"}):
             score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
-    return _columns(key, records, predictions, scores)
+    return _columns(key, records, predictions, scores, carried=ports.loop.acquisition.reads & given)
 
 
 def _doubts(scored: Candidates) -> list[float]:
@@ -119,6 +126,8 @@ def _columns(
     records: Sequence[Record],
     predictions: Predictions,
     scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]],
+    *,
+    carried: frozenset[str],
 ) -> Candidates:
     numbers = predictions.prediction
     if numbers is not None and not np.isfinite(numbers).all():
@@ -138,35 +147,76 @@ def _columns(
         ),
         scores=scores,
         embedding=predictions.embedding.astype(np.float16),
+        probabilities=predictions.probabilities.astype(np.float16) if "probabilities" in carried else None,
+        members=_members(predictions) if "members" in carried else None,
+        minutes=_minutes(records),
+        slices=np.array([packed(record.slices) for record in records]) if any(r.slices for r in records) else None,
     )
 
 
-def _shortlist(scored: Candidates, policy: Acquisition, *, bootstrap: bool) -> Candidates:
-    """The best-scored train records and the lowest uniform keys of every role; selection never needs the others.
+def _members(predictions: Predictions) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]] | None:
+    """Probabilities of the members in float16, or their numbers as they are: those may be far beyond it."""
+    members = predictions.members
+    return members.astype(np.float16) if members is not None and predictions.prediction is None else members
+
+
+def _minutes(records: Sequence[Record]) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+    costs = [record.cost for record in records]
+    if all(cost is None for cost in costs):
+        return None
+    return np.array([np.nan if cost is None else cost for cost in costs], dtype=np.float32)
+
+
+def _shortlist(scored: Candidates, loop: Loop, asked: frozenset[str], *, bootstrap: bool) -> Candidates:
+    """The best-scored train records, the best of every group with a quota and every rare class, the lowest uniform keys of
+    every role, and what was asked before; selection never needs the others.
 
     The n lowest keys of the whole pool are among the n lowest of each artifact, so uniform choices stay uniform.
     """
-    keep = np.zeros(len(scored), dtype=bool)
+    policy = loop.acquisition
+    keep = np.isin(scored.id, sorted(asked))
     for role in ("train", "evaluation", "reward"):
         rows = np.flatnonzero(scored.role == role)
         keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
     rows = np.flatnonzero(scored.role == "train")
-    for strategy in () if bootstrap else policy.strategies:
-        if strategy in scored.scores:
-            best = np.argsort(-scored.scores[strategy][rows], kind="stable")[: policy.candidates_per_object]
-            keep[rows[best]] = True
+    orders = [_order(strategy, scored, rows, policy, bootstrap=bootstrap) for strategy in policy.strategies]
+    for order in orders:
+        if order is not None:
+            keep[order[: policy.candidates_per_object]] = True
+    by_key = rows[np.argsort(scored.key[rows], kind="stable")]
+    rows = by_key if orders[0] is None else orders[0]
+    rare = [scored.prediction == loop.task.classes.index(name) for name in loop.task.rare_classes]
+    for group in (*groups(scored, loop).values(), *rare):
+        keep[rows[group[rows]][: loop.batches.size]] = True
     return scored.take(keep)
 
 
+def _order(
+    strategy: str, scored: Candidates, rows: npt.NDArray[np.int64], policy: Acquisition, *, bootstrap: bool
+) -> npt.NDArray[np.int64] | None:
+    """The rows by a strategy's scores, best first; None where there are none yet."""
+    entry = STRATEGIES[strategy]
+    if "probabilities" in entry.needs and entry.scope == "pool":
+        strategy = DEFAULTS["classification"]  # finds what is worth comparing at selection
+    if bootstrap or strategy not in scored.scores:
+        return None
+    worth = scored.scores[strategy]
+    if policy.per_minute and scored.minutes is not None:
+        worth = per_minute(worth, scored.minutes)
+    return rows[np.argsort(-worth[rows], kind="stable")]
+
+
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:
+    a_row = sum(column.nbytes for column in (*rows.columns().values(), *rows.scores.values())) / max(len(rows), 1)
+    step = max(1, min(ROWS_PER_MESSAGE, int(MESSAGE_BYTES / max(a_row, 1.0))))
     return [
         {
             "model": model,
             "rows": len(part),
             "columns": base64.b64encode(part.to_bytes()).decode("ascii"),
         }
-        for start in range(0, len(rows), ROWS_PER_MESSAGE)
-        for part in (rows.take(np.arange(start, min(start + ROWS_PER_MESSAGE, len(rows)))),)
+        for start in range(0, len(rows), step)
+        for part in (rows.take(np.arange(start, min(start + step, len(rows)))),)
     ]
 
 
