@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -224,6 +225,32 @@ def test_competitors_need_reward_records_and_get_them() -> None:
     assert parse("").acquisition.arms.reward_share == 0.0
     with pytest.raises(ConfigError, match=r"arms\.reward_share is 0; set it to 0\.1 or leave it out"):
         parse(f"acquisition: {{competing: ['{A}', '{B}'], arms: {{reward_share: 0}}}}")
+
+
+def test_competitors_may_not_starve_the_control_arm() -> None:
+    with pytest.raises(ConfigError, match=r"arms\.control is 0\.04; set it to 0\.05 at least"):
+        parse(f"acquisition: {{competing: ['{A}', '{B}'], arms: {{control: 0.04}}}}")
+
+
+def test_a_competitor_the_candidates_cannot_serve_makes_no_batch_and_says_why() -> None:
+    pooled = "density_weighted+top_k"  # compares records by their probabilities, which were not carried along
+    ports = asking()
+    ports = replace(ports, loop=parse(RIVALS.replace(A, pooled)))
+    told = []
+
+    for size in (2, 3, 4, 5, 6):
+        for item in ports.table.query("BATCH"):
+            ports.table.put("BATCH", item["sk"], {**item, "status": "collected"})
+        outcome = select_batch(SelectRequest(size=size), ports)
+        course = read_plan(outcome.body["batch"], ports).course
+        assert course is not None
+        assert course["competition"]["drawn"] in (None, B)
+        picks = course["competition"]["picks"][pooled]
+        assert (picks["ids"], picks["overlap"]) == ([], None)
+        assert picks["why_not"].startswith("strategy density_weighted reads what the candidates were scored without")
+        told.append(course["competition"]["drawn"])
+
+    assert set(told) == {None, B}  # it was drawn, and so was the other
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["accuracy", "average_precision", "r2"]
 
 
+LEAST_CONTROL = 0.05
+"""Share of the control arm where strategies compete: that one beats another is no proof that either beats chance."""
+
 REWARD_SHARE = 0.1
 """Share of a batch for reward records where strategies compete and nothing else is said: ten batches of 100 give 100, which
 measure a gain of models that differ on a fifth of them to about 4 points."""
@@ -211,6 +214,11 @@ class Acquisition(Section):
             raise ValueError(
                 "competing strategies are compared on reward records, but arms.reward_share is 0; "
                 f"set it to {REWARD_SHARE} or leave it out"
+            )
+        if self.competing and self.arms.control < LEAST_CONTROL:
+            raise ValueError(
+                f"competing strategies may not starve the control arm, but arms.control is {self.arms.control:g}; "
+                f"set it to {LEAST_CONTROL} at least"
             )
         return self
 
