@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes import Fault, FakeModel, every_fault
+from tests.fakes import FakeModel, Fault, every_fault
 from tests.steps.walk import animals, ingest, score_all, world
 from winnow import layout
 from winnow.loop import Acquisition, Loop, parse
@@ -129,7 +129,8 @@ def test_a_label_that_looks_wrong_is_asked_again_in_place_of_the_least_doubtful_
 
     (again,) = [choice for choice in plan.choices if choice.arm == "recheck"]
     assert (again.id, again.again, again.strategy, again.rank) == (wrong, first, "disagreement", 1)
-    assert again.score is not None and 0.5 < again.score < 1.0
+    assert again.score is not None
+    assert 0.5 < again.score < 1.0
     assert Counter(choice.arm for choice in plan.choices)["recheck"] == 1  # eight places at most, one worth it
     assert len(plan.choices) == 40
     assert Decimal(plan.usd) == Decimal("12.00")
@@ -140,7 +141,7 @@ def test_a_label_that_looks_wrong_is_asked_again_in_place_of_the_least_doubtful_
 
 
 def test_what_people_say_again_takes_the_labels_place_and_is_the_last_word(labeled: Any) -> None:
-    ports, first, wrong = copy.deepcopy(labeled)
+    ports, _first, wrong = copy.deepcopy(labeled)
     before = line_of(ports, wrong)
     plan = plan_of(ports)
 
@@ -273,7 +274,10 @@ def test_a_batch_never_needs_more_minutes_than_it_may() -> None:
     outcome = select_batch(SelectRequest(), ports)
 
     plan = read_plan(outcome.body["batch"], ports)
-    minutes = {identity: float(cost) for identity, cost in zip(indexed_rows(ports).id, indexed_rows(ports).minutes)}
+    minutes = {
+        identity: float(cost)
+        for identity, cost in zip(indexed_rows(ports).id, indexed_rows(ports).minutes, strict=True)
+    }
     needed = [minutes[choice.id] for choice in plan.choices]
     assert all(cost != 31.0 for cost in needed)
     known = [4.0 if np.isnan(cost) else cost for cost in needed]  # the median of 1.5, 4 and 31
@@ -357,8 +361,10 @@ def test_candidates_of_a_thousand_classes_and_sixteen_members_travel_in_messages
     score_all(ports)  # the fake queue refuses what is longer than 256 KB
 
     found = indexed_rows(ports)
-    assert found.members is not None and found.members.shape == (40, 16, 1000)
-    assert found.probabilities is not None and found.probabilities.dtype == np.float16
+    assert found.members is not None
+    assert found.members.shape == (40, 16, 1000)
+    assert found.probabilities is not None
+    assert found.probabilities.dtype == np.float16
     assert len(ports.queues.sent["candidates"]) > 5
 
 

@@ -63,7 +63,7 @@ OWNERS = {
     "LOOK": {"evaluate_challenger"},
     "DEPLOYMENT": {"deploy_challenger", "settle_deployment"},
     "SUSPECT": {"reconcile"},
-    "EXPIRY": {"reconcile"},
+    "EXPIRY": {"reconcile", "select_batch"},
     "IMPORT": {"collect_labels"},
     "LEASE": {"select_batch", "deploy_challenger", "settle_deployment"},
 }

@@ -37,7 +37,8 @@ def test_quotas_are_met_or_told_and_take_only_what_the_active_arm_can_spare(
     rows = [place[choice.id] for choice in after]
     clusters = [pool.clusters[row] for row in rows]
     assert len(after) == len(before) == len(set(rows)) == len(set(clusters))
-    assert pool.excluded is not None and not pool.excluded[rows].any()
+    assert pool.excluded is not None
+    assert not pool.excluded[rows].any()
     assert {c.id for c in before if c.arm != "active"} <= {c.id for c in after}
     for name in shares:
         wanted, got = least(shares[name], len(after)), int(groups[name][rows].sum())
