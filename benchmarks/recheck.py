@@ -26,7 +26,9 @@ def main() -> None:
             blamed = found > 0.5
             precision = f"{changed[blamed].mean():.2f}" if blamed.any() else "-"
             recall = f"{blamed[changed].mean():.2f}" if changed.any() else "-"
-            print(f"{count:6}  {changed.sum():5}  {found.sum():14.1f}  {blamed.sum():15}  {precision:>13}  {recall:>18}")
+            print(
+                f"{count:6}  {changed.sum():5}  {found.sum():14.1f}  {blamed.sum():15}  {precision:>13}  {recall:>18}"
+            )
 
 
 if __name__ == "__main__":
