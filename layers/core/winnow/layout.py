@@ -15,6 +15,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     BUDGET                 <batch>      → usd (text)                              select_batch, collect_labels
     ANNOTATOR              <worker>#<batch> → answers, agreement, spam, ..., suspect  collect_labels
     LOOK                   <number>     → model, dataset, at                      evaluate_challenger
+    REWARD                 <model>      → baseline, gain, error, start, batches   evaluate_challenger
     DEPLOYMENT             <model>      → status, dataset, champion, alarms, at   deploy_challenger, settle_deployment
     SUSPECT                <kind>#<name> → since, repairs                         reconcile
     EXPIRY                 <content>#<batch> → at, recheck: the batch that asks again  reconcile, select_batch
@@ -226,6 +227,11 @@ def gate_report(model_id: str) -> str:
 
 def deployment_report(model_id: str) -> str:
     return f"reports/{model_id}/deployment.json"
+
+
+def stopping_report(name: str) -> str:
+    """Why selection asked no batch: the next labels are not worth their price."""
+    return f"reports/stopping/{name}.json"
 
 
 def publish_report(model_id: str) -> str:

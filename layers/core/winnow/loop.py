@@ -27,6 +27,13 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["accuracy", "average_precision", "r2"]
 
 
+LEAST_CONTROL = 0.05
+"""Share of the control arm where strategies compete: that one beats another is no proof that either beats chance."""
+
+REWARD_SHARE = 0.1
+"""Share of a batch for reward records where strategies compete and nothing else is said: ten batches of 100 give 100, which
+measure a gain of models that differ on a fifth of them to about 4 points."""
+
 CONSENSUS = {"classification": ("majority", "dawid_skene"), "regression": ("median", "weighted_mean")}
 """How the answers of a task may become a label; the first is the default."""
 
@@ -159,6 +166,11 @@ class Acquisition(Section):
         description="Score of the active arm once a trained champion exists; of regression by default variance.",
     )
     selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
+    competing: tuple[str, ...] = Field(
+        (),
+        max_length=8,
+        description="Strategies that compete for the active arm, each `strategy+selector`; empty means the two above alone.",
+    )
     per_minute: bool = Field(
         False, description="Whether a record's value is divided by the minutes it needs (its `cost`)."
     )
@@ -177,6 +189,48 @@ class Acquisition(Section):
     )
     min_fresh_share: Share = Field(0.9, description="Share of the pool the champion must have scored before selecting.")
     arms: Arms = Field(default_factory=Arms, description="Division of a batch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_to_compete_on(cls, body: Any) -> Any:
+        """Competitors are compared on reward records, so some are asked unless a share is given."""
+        if not isinstance(body, dict) or not body.get("competing"):
+            return body
+        arms = body.get("arms", {})
+        return {**body, "arms": {"reward_share": REWARD_SHARE, **arms}} if isinstance(arms, dict) else body
+
+    @field_validator("competing")
+    @classmethod
+    def _known_competitors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            strategy, _, selector = name.partition("+")
+            if strategy not in STRATEGIES or selector not in SELECTORS:
+                raise ValueError(
+                    f"{name!r} is no strategy+selector, such as margin+margin_kmeans; strategies: "
+                    f"{', '.join(sorted(STRATEGIES))}; selectors: {', '.join(sorted(SELECTORS))}"
+                )
+        if len(set(names)) != len(names) or len(names) == 1:
+            raise ValueError("a competition needs two different strategies at least; leave it empty to have none")
+        return names
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Acquisition:
+        if self.competing and self.arms.reward_share == 0.0:
+            raise ValueError(
+                "competing strategies are compared on reward records, but arms.reward_share is 0; "
+                f"set it to {REWARD_SHARE} or leave it out"
+            )
+        if self.competing and self.arms.control < LEAST_CONTROL:
+            raise ValueError(
+                f"competing strategies may not starve the control arm, but arms.control is {self.arms.control:g}; "
+                f"set it to {LEAST_CONTROL} at least"
+            )
+        return self
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies whose scores selection may ask for, each once."""
+        return tuple(dict.fromkeys((self.strategy, *(name.partition("+")[0] for name in self.competing))))
 
     @field_validator("strategy")
     @classmethod
@@ -205,10 +259,10 @@ class Acquisition(Section):
     @property
     def reads(self) -> frozenset[str]:
         """Outputs of the model that selection itself reads, so that candidates carry them along."""
-        chosen = {*SELECTORS[self.selector].needs, *SELECTORS[self.cold_start].needs}
-        strategy = STRATEGIES[self.strategy]
-        pooled = strategy.needs if strategy.scope == "pool" else frozenset()
-        return frozenset({"probabilities", "members"} & (chosen | pooled))
+        selectors = (self.selector, self.cold_start, *(name.partition("+")[2] for name in self.competing))
+        chosen = {str(need) for name in selectors for need in SELECTORS[name].needs}
+        pooled = [STRATEGIES[name].needs for name in self.strategies if STRATEGIES[name].scope == "pool"]
+        return frozenset({"probabilities", "members"} & chosen.union(*pooled))
 
     @field_validator("selector", "cold_start")
     @classmethod
@@ -230,6 +284,10 @@ class Batches(Section):
         description="Most minutes that the records of a batch may need (their `cost`, one answer each); null: no limit.",
     )
     max_open: int = Field(1, ge=1, le=20, description="Labeling batches open at once.")
+    adaptive: bool = Field(
+        False,
+        description="Whether batches shrink, from size to min_size, with throughput, queue age, budget and clear gains.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Batches:
@@ -246,6 +304,12 @@ class Budget(Section):
         Decimal("0.08"), ge=0, le=1000, description="One annotator's answer to one item."
     )
     expert_price_per_answer_usd: Decimal = Field(Decimal("0.50"), ge=0, le=1000, description="One expert's answer.")
+    gain_worth_usd: Decimal | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="What a point (a hundredth) of the gate's metric is worth; a batch worth less is not asked. Null: no limit.",
+    )
 
 
 class Quality(Section):
@@ -422,7 +486,21 @@ class Loop(Section):
             check_choice(self.acquisition.strategy, task=self.task.type, members=self.training.members)
         except ConfigError as error:
             raise ValueError(f"acquisition.strategy: {error}") from error
+        for name in self.acquisition.competing:
+            self._can_compete(name)
         return self
+
+    def _can_compete(self, name: str) -> None:
+        strategy, _, selector = name.partition("+")
+        try:
+            check_choice(strategy, task=self.task.type, members=self.training.members)
+        except ConfigError as error:
+            raise ValueError(f"acquisition.competing: {error}") from error
+        needs = {str(need) for need in SELECTORS[selector].needs}
+        if "probabilities" in needs and self.task.type == "regression":
+            raise ValueError(f"acquisition.competing: {name} needs probabilities, and a number has none; remove it")
+        if "members" in needs and self.training.members == 0:
+            raise ValueError(f"acquisition.competing: {name} needs members; raise training.members or remove it")
 
     def _check_selectors(self) -> None:
         """What a selector reads must come from a model of this task, and before there is one only embeddings do."""
@@ -465,7 +543,7 @@ def parse(document: bytes | str) -> Loop:
     >>> parse("batches: {sise: 3}")
     Traceback (most recent call last):
     ...
-    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: max_open, min_size, size
+    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: adaptive, max_open, min_size, size
     """
     try:
         body = yaml.safe_load(document) or {}

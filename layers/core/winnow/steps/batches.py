@@ -11,6 +11,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -66,6 +67,8 @@ class Plan:
     """The batch whose disputed items this one asks experts about."""
     told: tuple[str, ...] = ()
     """What a selection could not do as loop.yaml asks, and why."""
+    course: JsonDict | None = None
+    """How the batch came to be: size, strategy and the reasons (`winnow.steps.course`)."""
 
     def to_bytes(self) -> bytes:
         body = {**self.__dict__, "format": 1, "choices": [choice.to_json() for choice in self.choices]}
@@ -76,9 +79,9 @@ class Plan:
 
 def read_plan(batch: str, ports: Ports) -> Plan:
     body = document(ports.data, layout.plan(batch))
-    body.pop("format", None)
+    known = {name: body[name] for name in Plan.__dataclass_fields__ if name in body}
     choices = tuple(Choice(**choice) for choice in body["choices"])
-    return Plan(**{**body, "choices": choices, "told": tuple(body.get("told", ()))})
+    return Plan(**{**known, "choices": choices, "told": tuple(body.get("told", ()))})
 
 
 def price(kind: Literal["select", "dispute"], loop: Loop) -> Decimal:
@@ -91,6 +94,19 @@ def price(kind: Literal["select", "dispute"], loop: Loop) -> Decimal:
 def committed(ports: Ports) -> Decimal:
     """Money committed to all batches so far: the sum over a set, so a repeat counts once."""
     return sum((Decimal(item["usd"]) for item in ports.table.query("BUDGET")), Decimal(0))
+
+
+def backlog(ports: Ports) -> tuple[int, float]:
+    """Items that wait for an annotator, and the age in hours of the oldest batch that has some."""
+    waiting, oldest = 0, 0.0
+    for item in ports.table.query("BATCH"):
+        if item["status"] == "collected":
+            continue
+        job = ports.labeling.describe(item["job"])
+        waiting += int(item["size"]) if job is None else max(0, job.total - job.labeled)
+        age = (ports.clock.now() - datetime.fromisoformat(item["created_at"])).total_seconds() / 3600
+        oldest = max(oldest, age)
+    return waiting, oldest
 
 
 def open_batch(plan: Plan, ports: Ports) -> bool:

@@ -26,22 +26,35 @@ class Recipe:
     selector: str
     told: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        return f"{self.strategy}+{self.selector}"
 
-def able(rows: Candidates, ports: Ports) -> Recipe:
-    """The configured strategy and selector, or defaults where candidates lack what these read.
+    @classmethod
+    def of(cls, name: str) -> Recipe:
+        """The recipe of a `strategy+selector`.
+
+        >>> Recipe.of("margin+margin_kmeans").selector
+        'margin_kmeans'
+        """
+        strategy, _, selector = name.partition("+")
+        return cls(strategy, selector)
+
+
+def able(wanted: Recipe, rows: Candidates, ports: Ports) -> Recipe:
+    """The strategy and selector that are wanted, or defaults where candidates lack what these read.
 
     That is so from a change of loop.yaml until the champion's records are scored again; to wait would stop the loop so long.
     """
-    policy = ports.loop.acquisition
-    strategy, selector = policy.strategy, policy.selector
+    strategy, selector = wanted.strategy, wanted.selector
     told = []
     if not _serves(strategy, rows, ports):
         plain = DEFAULTS[ports.loop.task.type]
         strategy = plain if _serves(plain, rows, ports) else "random"
-        told.append(_TOLD.format("strategy", policy.strategy, strategy))
+        told.append(_TOLD.format("strategy", wanted.strategy, strategy))
     if SELECTORS[selector].needs - {"scores"} - _carried(rows):
         selector = Acquisition().selector
-        told.append(_TOLD.format("selector", policy.selector, selector))
+        told.append(_TOLD.format("selector", wanted.selector, selector))
     return Recipe(strategy, selector, tuple(told))
 
 

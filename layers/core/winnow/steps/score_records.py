@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from winnow import layout
 from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, per_minute, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
-from winnow.loop import Loop
+from winnow.loop import Acquisition, Loop
 from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
@@ -99,9 +100,9 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     given = gives(predictions)
     # What compares records with one another is computed where all of them are seen: at selection.
     names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
-    wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in able({*given, "labeled"}):
-        score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
+    for wanted in ports.loop.acquisition.strategies:
+        if not bootstrap and wanted not in able({*given, "labeled"}):
+            score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
     return _columns(key, records, predictions, scores, carried=ports.loop.acquisition.reads & given)
 
@@ -178,22 +179,32 @@ def _shortlist(scored: Candidates, loop: Loop, asked: frozenset[str], *, bootstr
     for role in ("train", "evaluation", "reward"):
         rows = np.flatnonzero(scored.role == role)
         keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
-    by = policy.strategy
-    if "probabilities" in STRATEGIES[by].needs and STRATEGIES[by].scope == "pool":
-        by = DEFAULTS["classification"]  # finds what is worth comparing at selection
     rows = np.flatnonzero(scored.role == "train")
-    if bootstrap or by not in scored.scores:
-        rows = rows[np.argsort(scored.key[rows], kind="stable")]
-    else:
-        worth = scored.scores[by]
-        if policy.per_minute and scored.minutes is not None:
-            worth = per_minute(worth, scored.minutes)
-        rows = rows[np.argsort(-worth[rows], kind="stable")]
-        keep[rows[: policy.candidates_per_object]] = True
+    orders = [_order(strategy, scored, rows, policy, bootstrap=bootstrap) for strategy in policy.strategies]
+    for order in orders:
+        if order is not None:
+            keep[order[: policy.candidates_per_object]] = True
+    by_key = rows[np.argsort(scored.key[rows], kind="stable")]
+    rows = by_key if orders[0] is None else orders[0]
     rare = [scored.prediction == loop.task.classes.index(name) for name in loop.task.rare_classes]
     for group in (*groups(scored, loop).values(), *rare):
         keep[rows[group[rows]][: loop.batches.size]] = True
     return scored.take(keep)
+
+
+def _order(
+    strategy: str, scored: Candidates, rows: npt.NDArray[np.int64], policy: Acquisition, *, bootstrap: bool
+) -> npt.NDArray[np.int64] | None:
+    """The rows by a strategy's scores, best first; None where there are none yet."""
+    entry = STRATEGIES[strategy]
+    if "probabilities" in entry.needs and entry.scope == "pool":
+        strategy = DEFAULTS["classification"]  # finds what is worth comparing at selection
+    if bootstrap or strategy not in scored.scores:
+        return None
+    worth = scored.scores[strategy]
+    if policy.per_minute and scored.minutes is not None:
+        worth = per_minute(worth, scored.minutes)
+    return rows[np.argsort(-worth[rows], kind="stable")]
 
 
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:
