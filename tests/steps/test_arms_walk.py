@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fakes import Fault, FakeModel, every_fault
+from tests.fakes import FakeModel, Fault, every_fault
+from tests.steps import table_walk
 from tests.steps.walk import animals, ingest, score_all, world
 from winnow import layout
 from winnow.loop import Acquisition, Loop, parse
@@ -86,10 +87,37 @@ def crown(ports: Any) -> None:
     score_all(ports)
 
 
-def built(loop: str = LOOP) -> tuple[Any, str, str]:
+def stories(count: int) -> bytes:
+    """Texts whose second halves differ as well."""
+    who = [
+        "ada",
+        "bob",
+        "cyd",
+        "dan",
+        "eve",
+        "fay",
+        "gus",
+        "hal",
+        "ida",
+        "joe",
+        "kim",
+        "lea",
+        "max",
+        "ned",
+        "oda",
+        "pia",
+    ]
+    lines = (
+        f"{who[n % 16]} and {who[n // 16]} went home, when {who[n * 7 % 16]} told {who[n * 3 % 11]} to stay"
+        for n in range(count)
+    )
+    return "".join(json.dumps({"text": line}) + "\n" for line in lines).encode()
+
+
+def built(loop: str = LOOP, body: bytes | None = None) -> tuple[Any, str, str]:
     """A world with a first batch labeled, one train label of it wrong, and a champion. The batch, and the wrong content."""
     ports = world(loop)
-    ingest(ports, ports.pool.drop("a.jsonl", animals(120)))
+    ingest(ports, ports.pool.drop("a.jsonl", animals(120) if body is None else body))
     score_all(ports)
     batch = str(select_batch(SelectRequest(), ports).body["batch"])
     labels = {name: truth(text) for name, text in texts(ports, batch).items()}
@@ -129,7 +157,8 @@ def test_a_label_that_looks_wrong_is_asked_again_in_place_of_the_least_doubtful_
 
     (again,) = [choice for choice in plan.choices if choice.arm == "recheck"]
     assert (again.id, again.again, again.strategy, again.rank) == (wrong, first, "disagreement", 1)
-    assert again.score is not None and 0.5 < again.score < 1.0
+    assert again.score is not None
+    assert 0.5 < again.score < 1.0
     assert Counter(choice.arm for choice in plan.choices)["recheck"] == 1  # eight places at most, one worth it
     assert len(plan.choices) == 40
     assert Decimal(plan.usd) == Decimal("12.00")
@@ -140,7 +169,7 @@ def test_a_label_that_looks_wrong_is_asked_again_in_place_of_the_least_doubtful_
 
 
 def test_what_people_say_again_takes_the_labels_place_and_is_the_last_word(labeled: Any) -> None:
-    ports, first, wrong = copy.deepcopy(labeled)
+    ports, _first, wrong = copy.deepcopy(labeled)
     before = line_of(ports, wrong)
     plan = plan_of(ports)
 
@@ -273,7 +302,10 @@ def test_a_batch_never_needs_more_minutes_than_it_may() -> None:
     outcome = select_batch(SelectRequest(), ports)
 
     plan = read_plan(outcome.body["batch"], ports)
-    minutes = {identity: float(cost) for identity, cost in zip(indexed_rows(ports).id, indexed_rows(ports).minutes)}
+    minutes = {
+        identity: float(cost)
+        for identity, cost in zip(indexed_rows(ports).id, indexed_rows(ports).minutes, strict=True)
+    }
     needed = [minutes[choice.id] for choice in plan.choices]
     assert all(cost != 31.0 for cost in needed)
     known = [4.0 if np.isnan(cost) else cost for cost in needed]  # the median of 1.5, 4 and 31
@@ -357,8 +389,10 @@ def test_candidates_of_a_thousand_classes_and_sixteen_members_travel_in_messages
     score_all(ports)  # the fake queue refuses what is longer than 256 KB
 
     found = indexed_rows(ports)
-    assert found.members is not None and found.members.shape == (40, 16, 1000)
-    assert found.probabilities is not None and found.probabilities.dtype == np.float16
+    assert found.members is not None
+    assert found.members.shape == (40, 16, 1000)
+    assert found.probabilities is not None
+    assert found.probabilities.dtype == np.float16
     assert len(ports.queues.sent["candidates"]) > 5
 
 
@@ -395,3 +429,134 @@ def test_the_choice_of_a_batch_does_not_hang_on_the_truth() -> None:
 
     assert {choice["arm"] for choice in told[2]} >= {"active", "control", "evaluation", "reward", "recheck"}
     assert scrambled == told
+
+
+SYNTHESIS = LOOP.replace("recheck: 0.2", "recheck: 0.0, synthesis: 0.2")
+
+
+@pytest.fixture(scope="module")
+def mixing() -> tuple[Any, str, str]:
+    return built(SYNTHESIS, stories(120))
+
+
+def test_records_made_of_others_are_marked_everywhere_and_labeled_by_people(mixing: Any) -> None:
+    ports, _, _ = copy.deepcopy(mixing)
+
+    plan = plan_of(ports)
+
+    made = [choice for choice in plan.choices if choice.arm == "synthetic"]
+    assert len(made) == 8  # a fifth of 40
+    assert len(plan.choices) == 40
+    assert {choice.strategy for choice in made} == {"recombination"}
+    records = {
+        body["id"]: body
+        for body in from_jsonl(gzip.decompress(ports.data.objects[f"batches/{plan.batch}/synthetic.jsonl.gz"]))
+    }
+    assert {choice.id for choice in made} == set(records)
+    assert {(body["origin"], body["role"]) for body in records.values()} == {("synthetic", "train")}
+    pool = {json.loads(line)["text"] for line in stories(120).splitlines()}
+    asked = texts(ports, plan.batch)
+    for choice in made:
+        begin, end = asked[choice.id].split(", ")
+        assert asked[choice.id] not in pool
+        assert any(text.startswith(begin) for text in pool)
+        assert any(text.endswith(end) for text in pool)
+    assert not set(records) & set(indexed_rows(ports).id.tolist())
+
+    answer(ports, plan.batch, {name: truth(text) for name, text in asked.items()})
+    collect_labels(plan.batch, ports)
+
+    assert {line_of(ports, choice.id)["arm"] for choice in made} == {"synthetic"}
+    description = ports.data.json(layout.dataset(str(head(ports.data)[0])))
+    assert description["by_arm"]["synthetic"] == 8
+    crown(ports)
+    again = plan_of(ports)
+    assert not {choice.id for choice in again.choices} & set(records)
+    assert not {choice.id for choice in again.choices if choice.arm != "synthetic"} - set(
+        indexed_rows(ports).id.tolist()
+    )
+    assert broken(ports) == {}
+
+
+def test_every_fault_in_a_selection_with_synthetic_records_makes_them_once(mixing: Any) -> None:
+    undisturbed = copy.deepcopy(mixing[0])
+    expected = plan_of(undisturbed, size=10)
+    assert [choice.arm for choice in expected.choices].count("synthetic") == 2
+
+    def act(ports: Any) -> None:
+        ports.clock.advance(minutes=20)
+        select_batch(SelectRequest(size=10), ports)
+
+    for what, ports in every_fault(lambda: copy.deepcopy(mixing[0]), act, faults=HARD):
+        (second,) = [item for item in ports.table.query("BATCH") if item["sk"] != mixing[1]]
+        assert (second["sk"], second["status"]) == (expected.batch, "submitted"), what
+        assert texts(ports, expected.batch) == texts(undisturbed, expected.batch), what
+        assert committed(ports) == Decimal("15.00"), what  # 40 and 10 items x 3 workers x 0.10
+        assert broken(ports) == {}, what
+
+
+def test_synthetic_labels_can_be_removed_from_every_later_dataset(mixing: Any) -> None:
+    ports, _, _ = copy.deepcopy(mixing)
+    plan = plan_of(ports)
+    answer(ports, plan.batch, {name: truth(text) for name, text in texts(ports, plan.batch).items()})
+    collect_labels(plan.batch, ports)
+    assert ports.data.json(layout.dataset(str(head(ports.data)[0])))["by_arm"]["synthetic"] == 8
+    removing = SYNTHESIS.replace("min_labels: 4", "min_labels: 4, synthetic: false")
+    object.__setattr__(ports, "loop", parse(removing.replace("synthesis: 0.2", "synthesis: 0")))
+    crown(ports)
+    later = plan_of(ports)
+    answer(ports, later.batch, {name: truth(text) for name, text in texts(ports, later.batch).items()})
+
+    collect_labels(later.batch, ports)
+
+    assert "synthetic" not in ports.data.json(layout.dataset(str(head(ports.data)[0])))["by_arm"]
+    assert broken(ports) == {}
+
+
+def test_a_synthetic_record_that_comes_back_from_an_export_is_still_no_sample_of_anything() -> None:
+    ports = world(LOOP)
+    rows_ = [{**json.loads(line), "winnow": {"arm": "synthetic"}} for line in animals(40).splitlines()]
+
+    told = ingest(ports, ports.pool.drop("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows_).encode()))
+    crown(ports)
+
+    records = [
+        record
+        for key in ports.data.list(layout.RECORDS)
+        for record in from_jsonl(gzip.decompress(ports.data.objects[key]))
+    ]
+    refused = from_jsonl(ports.data.objects[layout.quarantine(told["oid"])])
+    assert {(record["origin"], record["role"]) for record in records} == {("synthetic", "train")}
+    assert len(records) + len(refused) == 40
+    assert all("would be judged on" in line["reason"] for line in refused)
+    assert ports.queues.sent["candidates"] == []
+    assert select_batch(SelectRequest(), ports).body["reason"] == "no-candidates"
+
+
+@pytest.mark.parametrize("loop", [table_walk.CLASSES, table_walk.NUMBERS], ids=["classes", "numbers"])
+def test_rows_are_mixed_of_neighbours(loop: str) -> None:
+    loop = loop.replace("control: 0.25", "control: 0.25, synthesis: 0.25")
+    here = table_walk.world(loop, lambda row, _: "")
+    ingest(here.ports, here.ports.pool.drop("a.jsonl", table_walk.flats(200)))
+    if "regression" in loop:
+        model = table_walk.numbers("m1", table_walk.price, dataset=None, doubt=1.0)
+    else:
+        model = table_walk.classes("m1", lambda row: 0.8 if table_walk.dear(row) == "dear" else 0.2, dataset=None)
+    here.ports.models.add("m1", model)
+    here.ports.data.objects[layout.CHAMPION] = Champion("m1", number=1).to_bytes()
+    score_all(here.ports)
+
+    plan = plan_of(here.ports)
+
+    made = [choice for choice in plan.choices if choice.arm == "synthetic"]
+    assert len(made) == 12  # a quarter of 48
+    assert {choice.strategy for choice in made} == {"mixup"}
+    asked = here.asked(plan.batch)
+    for choice in made:
+        row = asked[choice.id]
+        assert set(row) == {"city", "rooms", "m2", "heating"}
+        assert 30.5 <= row["m2"] <= 229.5
+        assert row["rooms"] == int(row["rooms"])
+        assert row["city"] in {f"city {n}" for n in range(4)}
+    if "regression" not in loop:  # between a cheap and a dear one: where 20 m2 + 150 rooms passes 2000
+        assert all(1000 < table_walk.price(asked[choice.id]) < 3500 for choice in made)

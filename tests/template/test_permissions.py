@@ -64,7 +64,7 @@ OWNERS = {
     "REWARD": {"evaluate_challenger"},
     "DEPLOYMENT": {"deploy_challenger", "settle_deployment"},
     "SUSPECT": {"reconcile"},
-    "EXPIRY": {"reconcile"},
+    "EXPIRY": {"reconcile", "select_batch"},
     "IMPORT": {"collect_labels"},
     "LEASE": {"select_batch", "deploy_challenger", "settle_deployment"},
 }

@@ -18,6 +18,7 @@ from winnow.selection.fair import meet_quotas, within_minutes
 from winnow.selection.minutes import fitting
 from winnow.selection.quotas import dispensable, exchanges, least
 from winnow.selection.recheck import suspicion, worthwhile
+from winnow.selection.synthesis import pairs
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,7 +38,8 @@ def test_quotas_are_met_or_told_and_take_only_what_the_active_arm_can_spare(
     rows = [place[choice.id] for choice in after]
     clusters = [pool.clusters[row] for row in rows]
     assert len(after) == len(before) == len(set(rows)) == len(set(clusters))
-    assert pool.excluded is not None and not pool.excluded[rows].any()
+    assert pool.excluded is not None
+    assert not pool.excluded[rows].any()
     assert {c.id for c in before if c.arm != "active"} <= {c.id for c in after}
     for name in shares:
         wanted, got = least(shares[name], len(after)), int(groups[name][rows].sum())
@@ -188,3 +190,28 @@ def test_every_arm_of_a_policy_keeps_its_name() -> None:
     after, _ = meet_quotas(pool, plan(pool, 20, POLICY), groups=groups, shares={"x": 0.9}, strategy="margin")
 
     assert Counter(choice.arm for choice in after)["quota"] > 0
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{task: {kind: image}, acquisition: {arms: {synthesis: 0.1}}}", "synthesis: images are not made of others"),
+        (
+            "{training: {synthetic: false}, acquisition: {arms: {synthesis: 0.1}}}",
+            "training.synthetic: false leaves out",
+        ),
+    ],
+)
+def test_synthesis_that_cannot_be_used_is_refused(document: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(document)
+
+
+def test_a_pair_is_of_two_predicted_classes_and_the_nearest_such() -> None:
+    scores = np.float32([0.9, 0.8, 0.1, 0.7])
+    embedding = np.float32([[0.0], [1.0], [2.0], [9.0]])
+
+    assert pairs(scores, embedding, np.array([0, 0, 1, 1]), most=2) == [(0, 2), (1, 2)]
+    assert pairs(scores, embedding, None, most=2) == [(0, 1), (1, 0)]
+    assert pairs(scores, embedding, np.zeros(4, dtype=np.int64), most=2) == []
+    assert pairs(scores[:0], embedding[:0], None, most=2) == []

@@ -25,6 +25,7 @@ ARMS = {
     "rare": "quota of a rare class",
     "quota": "quota of a slice or predicted class",
     "recheck": "a label that looked wrong, asked again",
+    "synthetic": "made of two other records",
     "evaluation": "a uniform sample, never trained on",
     "reward": "compares strategies",
     "dispute": "experts were asked",

@@ -164,6 +164,11 @@ def manifest(batch: str) -> str:
     return f"batches/{batch}/manifest.jsonl"
 
 
+def synthetic(batch: str) -> str:
+    """The records that a batch made of others, outside of `records/`: nothing scores them and no other batch asks them."""
+    return f"batches/{batch}/synthetic.jsonl.gz"
+
+
 def asked_row(batch: str, content_id: str) -> str:
     """A table's row that is too long for a line of the batch's manifest."""
     return f"batches/{batch}/rows/{content_id}.json"

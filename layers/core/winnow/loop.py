@@ -138,6 +138,10 @@ class Arms(Section):
         description="Largest share of a batch for labels that look wrong, asked again where that is worth more than a new "
         "record; of classes only.",
     )
+    synthesis: Share = Field(
+        0.0,
+        description="Largest share of a batch for records made of two others (texts, tables); people label them as any.",
+    )
     evaluation_target: int = Field(300, ge=20, le=100_000, description="Labeled evaluation records to collect in all.")
     evaluation_share: Share = Field(
         0.5, description="Largest share of a batch spent on evaluation until the target is met; early gates need it."
@@ -146,9 +150,10 @@ class Arms(Section):
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Arms:
-        if self.control + self.rare + self.reward_share + self.recheck > 0.9:
+        if self.control + self.rare + self.reward_share + self.recheck + self.synthesis > 0.9:
             raise ValueError(
-                "control + rare + reward_share + recheck: more than 0.9 leaves nothing to choose actively; lower one"
+                "control + rare + reward_share + recheck + synthesis: more than 0.9 leaves nothing to choose actively; "
+                "lower one"
             )
         return self
 
@@ -343,6 +348,10 @@ class TrainingPolicy(Section):
     )
     instance: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="Training instance type.")
     max_minutes: int = Field(60, ge=1, le=1440, description="Training is stopped after this.")
+    synthetic: bool = Field(
+        True,
+        description="Whether labeled synthetic records are learned from; false removes them from every later dataset.",
+    )
     spot: bool = Field(False, description="Use spot capacity.")
 
 
@@ -461,6 +470,12 @@ class Loop(Section):
         if self.quality.consensus not in consensuses:
             raise ValueError(
                 f"quality.consensus: {self.quality.consensus} does not fit {self.task.type}; choose {' or '.join(consensuses)}"
+            )
+        if self.acquisition.arms.synthesis > 0 and self.task.kind == "image":
+            raise ValueError("acquisition.arms.synthesis: images are not made of others in this version; set it to 0")
+        if self.acquisition.arms.synthesis > 0 and not self.training.synthetic:
+            raise ValueError(
+                "acquisition.arms.synthesis pays for records that training.synthetic: false leaves out; set it to 0"
             )
         self._check_selectors()
         for group in self.acquisition.quotas:

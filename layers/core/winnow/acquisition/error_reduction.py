@@ -13,7 +13,7 @@ CANDIDATES = 2048
 """Records of a large pool that are looked at; enough that the best of them is among the best 0.2 % of the pool."""
 JUDGED = 512
 """Records whose mistakes are counted; a mean over them is right within 4 % of their spread."""
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 128 << 10
 
 
 def expected_error_reduction(
@@ -44,17 +44,17 @@ def expected_error_reduction(
     >>> print(expected_error_reduction(p, x, np.array([[0.0, 1.0]]), rng=np.random.default_rng(0)).round(4))
     [0.0667 0.112  0.    ]
     """
-    p, x = probabilities.astype(np.float32, copy=False), _with_bias(embedding)
+    p, x = probabilities.astype(np.float32, copy=False), embedding.astype(np.float32, copy=False)
     finite = np.isfinite(p.sum(axis=1)) & np.isfinite(np.einsum("ij,ij->i", x, x))
     out = np.where(finite, np.float32(0.0), np.float32(np.nan))
     usable = np.flatnonzero(finite)
     looked, judged = _some(usable, CANDIDATES, rng), _some(usable, JUDGED, rng)
     if len(judged) < 2:
         return out
-    moves = _moves(x[looked], x[judged], _with_bias(labeled))
+    moves = _moves(_with_bias(x[looked]), _with_bias(x[judged]), _with_bias(labeled))
     moves[looked[:, None] == judged] = 0.0
     others = len(judged) - np.isin(looked, judged)
-    rows = max(1, _BLOCK_BYTES // (4 * len(judged) * p.shape[1]))
+    rows = max(1, _BLOCK_BYTES // (4 * len(judged)))
     for start in range(0, len(looked), rows):
         some = slice(start, start + rows)
         gains = _gains(p[looked[some]], p[judged], moves[some])
@@ -63,7 +63,7 @@ def expected_error_reduction(
 
 
 def _with_bias(embedding: npt.NDArray[np.floating]) -> Floats:
-    return np.column_stack([embedding, np.ones(len(embedding))]).astype(np.float32)
+    return np.column_stack([embedding, np.ones(len(embedding), dtype=np.float32)]).astype(np.float32)
 
 
 def _some(rows: npt.NDArray[np.int64], most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -82,18 +82,29 @@ def _moves(looked: Floats, judged: Floats, labeled: Floats) -> Floats:
 
 
 def _gains(looked: Floats, judged: Floats, moves: Floats) -> Floats:
-    """(rows, judged): E_c[max over classes after label c] - max before, for p of rows (rows, classes) and of judged."""
-    stay = judged - moves[:, :, None] * looked[:, None, :]
-    towards = stay + moves[:, :, None]  # of the class that the label names
-    best = stay.argmax(axis=2)[:, :, None]
-    first = np.take_along_axis(stay, best, axis=2)
-    np.put_along_axis(stay, best, -np.inf, axis=2)
-    second = stay.max(axis=2, keepdims=True)
-    after = np.maximum(towards, first)
-    # A label that draws the best class down leaves the highest of it and the second.
-    np.put_along_axis(after, best, np.maximum(np.take_along_axis(towards, best, axis=2), second), axis=2)
-    expected: Floats = np.einsum("ijc,ic->ij", after, looked)
-    return expected - judged.max(axis=1)
+    """(rows, judged): E_c[max over classes after label c] - max before, for p of rows (rows, classes) and of judged.
+
+    Label c moves every class to `stay` and then its own by the move. Upwards that leaves the larger of its own and the
+    best of `stay`; downwards only the best class itself can lose, to the second. One class after the other, so that
+    arithmetic runs along the records.
+    """
+    first = np.full_like(moves, -np.inf)
+    second = first.copy()
+    classes = range(looked.shape[1])
+    for label in classes:
+        stay = judged[:, label] - moves * looked[:, [label]]
+        np.maximum(second, np.minimum(first, stay), out=second)
+        np.maximum(first, stay, out=first)
+    raised, best = np.zeros_like(moves), np.zeros_like(moves)
+    for label in classes:
+        share = looked[:, [label]]
+        stay = judged[:, label] - moves * share
+        best += share * (stay == first)
+        stay += moves
+        raised += share * np.maximum(stay, first, out=stay)
+    lowered = first * (looked.sum(axis=1, keepdims=True) - best) + best * np.maximum(first + moves, second)
+    gains: Floats = np.where(moves >= 0.0, raised, lowered) - judged.max(axis=1)
+    return gains
 
 
 def _embedding(labeled: Labeled | None) -> npt.NDArray[np.float32]:

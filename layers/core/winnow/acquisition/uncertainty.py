@@ -28,11 +28,13 @@ class _Turned:
     """Blocks of rows turned into columns, so that arithmetic runs along the rows instead of over one short row at a time.
 
     Turning costs by the piece moved, so `lanes` neighbouring classes travel in one; a column then holds that many numbers
-    for each row in turn, and classes that fill no piece are left as they lie.
+    for each row in turn, and classes that fill no piece are left as they lie. Lanes are united by what lies `steps` ahead,
+    which leaves every row's answer in its first lane, and nothing of use in the others.
     """
 
     def __init__(self, rows: int, classes: int) -> None:
         self.lanes = 4 if classes >= 16 else 2 if classes >= 4 else 1
+        self.steps = (1, 2)[: self.lanes // 2]
         self.whole = classes - classes % self.lanes
         self._room: npt.NDArray[Any] = np.empty((self.whole // self.lanes, rows), dtype=_PIECES[self.lanes])
 
@@ -56,14 +58,16 @@ def least_confidence(probabilities: npt.NDArray[np.floating]) -> Scores:
     out = np.empty(n, dtype=np.float32)
     rows = min(n, _block_rows(classes))
     turned = _Turned(rows, classes)
-    room = np.empty(rows * turned.lanes, dtype=np.float32)
+    room = np.empty((2, rows * turned.lanes), dtype=np.float32)
     for start in range(0, n, rows or 1):
         block = np.ascontiguousarray(probabilities[start : start + rows], dtype=np.float32)
-        largest, best = room[: len(block) * turned.lanes], out[start : start + rows]
+        largest, spare = room[:, : len(block) * turned.lanes]
         turned.columns(block).max(axis=0, out=largest)
+        for step in turned.steps:
+            np.maximum(largest[:-step], largest[step:], out=spare[:-step])
+            largest, spare = spare, largest
+        best = out[start : start + rows]
         np.copyto(best, largest[:: turned.lanes])
-        for lane in range(1, turned.lanes):
-            np.maximum(best, largest[lane :: turned.lanes], out=best)
         for column in block[:, turned.whole :].T:
             np.maximum(best, column, out=best)
     return np.subtract(np.float32(1.0), out, out=out)
@@ -78,26 +82,31 @@ def margin(probabilities: npt.NDArray[np.floating]) -> Scores:
     [0.75, 1.0]
     """
     n, classes = probabilities.shape
+    if classes == 1:
+        return least_confidence(probabilities)  # there is no other to be torn between
     out = np.empty(n, dtype=np.float32)
     rows = min(n, _block_rows(classes))
     turned = _Turned(rows, classes)
-    lanes = turned.lanes
-    room = np.empty((2, rows * lanes), dtype=np.float32)
+    room = np.empty((4, rows * turned.lanes), dtype=np.float32)
     for start in range(0, n, rows or 1):
         block = np.ascontiguousarray(probabilities[start : start + rows], dtype=np.float32)
         columns = turned.columns(block)
-        first, (second, loser) = columns[0], room[:, : len(block) * lanes]
-        second.fill(0.0)
-        for column in columns[1:]:
+        first, second, loser, spare = room[:, : columns.shape[1]]
+        np.maximum(columns[0], columns[-1], out=first)
+        np.minimum(columns[0], columns[-1], out=second)
+        for column in columns[1:-1]:
             np.minimum(first, column, out=loser)
             np.maximum(second, loser, out=second)
             np.maximum(first, column, out=first)
-        best, runner_up, loser = first[::lanes].copy(), second[::lanes].copy(), loser[: len(block)]
-        for lane in range(1, lanes):
-            np.maximum(runner_up, second[lane::lanes], out=runner_up)
-        for column in (*(first[lane::lanes] for lane in range(1, lanes)), *block[:, turned.whole :].T):
-            np.minimum(best, column, out=loser)
-            np.maximum(runner_up, loser, out=runner_up)
+        for step in turned.steps:
+            np.minimum(first[:-step], first[step:], out=loser[:-step])
+            np.maximum(second[:-step], second[step:], out=spare[:-step])
+            np.maximum(spare, loser, out=spare)
+            np.maximum(first[:-step], first[step:], out=loser[:-step])
+            first, second, loser, spare = loser, spare, first, second
+        best, runner_up = first[:: turned.lanes], second[:: turned.lanes]
+        for column in block[:, turned.whole :].T:
+            np.maximum(runner_up, np.minimum(best, column), out=runner_up)
             np.maximum(best, column, out=best)
         np.subtract(runner_up, best, out=out[start : start + rows])
     out += np.float32(1.0)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from winnow.selection.arms import Choice, ScoredPool, ranked
 from winnow.selection.minutes import fitting
@@ -50,15 +49,15 @@ def meet_quotas(
     return ranked(kept), unmet
 
 
-def within_minutes(choices: Sequence[Choice], minutes: npt.NDArray[np.float32], limit: float) -> list[Choice]:
-    """The choices that fit into `limit` minutes, `minutes` (n,) being what each of them takes.
+def within_minutes(choices: Sequence[Choice], minutes: Sequence[float], limit: float) -> list[Choice]:
+    """The choices that fit into `limit` minutes, `minutes` being what each of them takes.
 
     Arms shrink together: the first of each arm is offered first, then the places that are as far down in theirs. The
     lowest uniform key of an arm that judges is therefore among the first of the next batch if it does not fit into this one.
     """
     sizes = Counter(choice.arm for choice in choices)
     order = sorted(range(len(choices)), key=lambda at: (choices[at].rank - 1) / sizes[choices[at].arm])
-    kept = {order[at] for at in fitting([float(minutes[at]) for at in order], limit)}
+    kept = {order[at] for at in fitting([minutes[at] for at in order], limit)}
     return ranked(choice for at, choice in enumerate(choices) if at in kept)
 
 

@@ -18,7 +18,7 @@ from winnow.datasets.versions import counts, next_version, ordered
 from winnow.errors import Conflict, NotFound, Retryable
 from winnow.ports import Ports
 from winnow.privacy.masking import MASKER_VERSION
-from winnow.records import Label, Record, from_jsonl, to_jsonl
+from winnow.records import SYNTHETIC, Label, Record, from_jsonl, to_jsonl
 from winnow.steps import pointers
 from winnow.steps.batches import guideline_version
 from winnow.steps.candidates import indexed
@@ -66,9 +66,12 @@ def _write_version(
     kept = [entry for entry in entries.values() if batches[entry["batch"] - 1] not in refused]
     outside = _outside_the_sample(kept, ports)
     kept = [entry for entry in kept if entry["id"] not in outside]
+    removed = [] if ports.loop.training.synthetic else [entry["id"] for entry in kept if entry["arm"] == SYNTHETIC]
+    kept = [entry for entry in kept if entry["id"] not in removed]
     # Whatever decides what a version holds is in its name, so that two writers of one name write the same.
     sampled = [entry["id"] for entry in kept if entry["arm"] == "imported" and entry["role"] == "evaluation"]
-    version = next_version(previous["version"] if previous else None, [batch, *sorted(refused), *sorted(sampled)])
+    decisive = [batch, *sorted(refused), *sorted(sampled), *sorted(removed)]
+    version = next_version(previous["version"] if previous else None, decisive)
     files: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for role in ROLES:

@@ -23,7 +23,7 @@ from winnow.loop import Acquisition, Loop
 from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
-from winnow.records import Record, from_jsonl
+from winnow.records import SYNTHETIC, Record, from_jsonl
 from winnow.steps import Outcome, vectors
 from winnow.steps.batches import reservations
 from winnow.steps.candidates import Candidates, packed
@@ -75,7 +75,8 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         doubts += _doubts(scored)
         done.append((target, scored))
-        parts.append(_shortlist(scored, ports.loop, asked, bootstrap=crowned.is_bootstrap))
+        pool = scored.take(np.array([record.origin != SYNTHETIC for record in records], dtype=np.bool_))
+        parts.append(_shortlist(pool, ports.loop, asked, bootstrap=crowned.is_bootstrap))
     if parts:
         ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
     for target, scored in done:

@@ -26,7 +26,7 @@ from winnow.selection.budget import affordable
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
 from winnow.steps.candidates import Candidates, indexed
-from winnow.steps.composition import composed, too_long
+from winnow.steps.composition import composed, too_long, write_synthetic
 from winnow.steps.course import Course, chart, counterfactuals, served, stopped
 from winnow.steps.pointers import Champion, champion
 from winnow.steps.ranking import Recipe, able, ranking, widened
@@ -180,8 +180,13 @@ def _plan(
     if charted["competition"]:
         charted["competition"]["picks"] = counterfactuals(course, picked, would_ask)
     place = {identity: row for row, identity in enumerate(rows.id.tolist())}
-    choices = []
+    number = (ports.table.get("HEAD", "BATCH") or {"number": 0})["number"] + 1
+    ids = sorted(choice.id for choice in batch.choices)
+    name = short_id("b", {"number": number, "model": crowned.model, "ids": ids})
+    choices = write_synthetic(name, batch, ports)
     for pick in batch.choices:
+        if pick.id in batch.made:
+            continue
         row = place[pick.id]
         choices.append(
             Choice(
@@ -190,10 +195,8 @@ def _plan(
                 prediction=None if crowned.is_bootstrap else predicted[row], again=batch.again.get(pick.id),
             )
         )  # fmt: skip
-    number = (ports.table.get("HEAD", "BATCH") or {"number": 0})["number"] + 1
     plan = Plan(
-        batch=short_id("b", {"number": number, "model": crowned.model, "ids": sorted(choice.id for choice in choices)}),
-        kind="select", team="crowd", workers_per_item=loop.quality.workers_per_item, model=crowned.model,
+        batch=name, kind="select", team="crowd", workers_per_item=loop.quality.workers_per_item, model=crowned.model,
         cause=request.cause, phase=course.phase, course=charted,
         usd=str(price("select", loop) * len(choices)), created_at=ports.clock.now().isoformat(), choices=tuple(choices),
         told=(*recipe.told, *batch.told),
