@@ -192,7 +192,10 @@ def _size(advised: pace.Pace, asked: int | None, loop: Loop) -> tuple[int, tuple
         return min(asked, most), (f"{min(asked, most)} records, as was asked for",)
     if loop.batches.adaptive:
         return advised.size, advised.reasons
-    return most, (f"{most} records: batches.size, since batches.adaptive is off",)
+    fixed = f"{most} records: batches.size, since batches.adaptive is off"
+    if advised.size == most:
+        return most, (fixed,)
+    return most, (fixed, f"batches.adaptive would ask {advised.size}: {'; '.join(advised.reasons)}")
 
 
 def _json(verdict: stopping.Verdict) -> JsonDict:
