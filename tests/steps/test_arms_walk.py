@@ -21,6 +21,7 @@ from winnow.loop import Acquisition, Loop, parse
 from winnow.models.predictions import Predictions
 from winnow.ports import Answer
 from winnow.records import from_jsonl, to_jsonl
+from winnow.selection import SELECTORS
 from winnow.steps.accounting import Ledger, check_invariants
 from winnow.steps.batches import Plan, committed, read_plan, reservations
 from winnow.steps.candidates import Candidates
@@ -352,6 +353,22 @@ def test_strategies_that_compare_records_are_computed_over_the_candidates(strate
     assert {choice.strategy for choice in active} == {strategy}
     assert len({choice.score for choice in active}) > 10
     assert plan.told == ()
+
+
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
+def test_every_selector_makes_a_batch_of_what_the_candidates_carry(selector: str) -> None:
+    ports = scored(
+        LOOP.replace("near_duplicate_distance: 0.0", f"near_duplicate_distance: 0.0\n  selector: {selector}"),
+        animals(120),
+    )
+
+    plan = plan_of(ports)
+
+    carried = {name for name in ("probabilities", "members") if getattr(indexed_rows(ports), name) is not None}
+    assert carried == SELECTORS[selector].needs & {"probabilities", "members"}
+    assert plan.told == ()
+    assert len(plan.choices) == 40
+    assert [choice.arm for choice in plan.choices].count("active") == 30
 
 
 def test_candidates_without_what_a_new_strategy_reads_are_chosen_by_the_default_until_scored_again() -> None:

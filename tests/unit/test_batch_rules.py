@@ -175,6 +175,14 @@ def test_a_suspect_takes_a_place_only_where_it_is_worth_more(
             "acquisition.cold_start: top_k needs scores, which a bootstrap model cannot",
         ),
         ("acquisition: {arms: {control: 0.8, recheck: 0.2}}", r"control \+ rare \+ reward_share \+ recheck"),
+        (
+            "{acquisition: {selector: batch_bald}, training: {members: 0}}",
+            "acquisition.selector: batch_bald needs a committee, but training.members is 0; raise it or choose one of",
+        ),
+        (
+            "{task: {kind: table, type: regression}, acquisition: {selector: badge}}",
+            "acquisition.selector: badge needs probabilities of classes, which a regression does not give; choose one of",
+        ),
         ("batches: {minutes: 0}", "batches.minutes: Input should be greater than 0"),
     ],
 )
