@@ -1,7 +1,8 @@
 """Hop 2: the champion scores records: one pass gives uncertainty, disagreement and an embedding.
 
 Candidates go to the queue before the score artifact is written: the artifact says that all of it is done, and a repeat
-only sends candidates again, which selection counts once.
+only sends candidates again, which selection counts once. When more arrives than selection should look at, only what the
+arrivals of the last day admit goes there (`winnow.selection.admission`); everything is scored all the same.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import base64
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from winnow import layout
 from winnow.acquisition import able, gives, score
@@ -24,8 +27,9 @@ from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.records import Record, from_jsonl
 from winnow.steps import Outcome, vectors
+from winnow.steps.arrivals import Arrivals
 from winnow.steps.candidates import Candidates
-from winnow.steps.pointers import champion
+from winnow.steps.pointers import Champion, champion
 
 ROWS_PER_MESSAGE = 250
 """Of at most 512-dim float16 embeddings: stays far below SQS's limit."""
@@ -46,7 +50,6 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         return Outcome({"model": request.model, "stale": True, "failed": {}})
     model = ports.models.load(crowned.model, classes=ports.loop.task.classes)
     superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
-    parts: list[Candidates] = []
     done: list[tuple[str, Candidates]] = []
     failed: dict[str, str] = {}
     doubts: list[float] = []
@@ -70,16 +73,14 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         doubts += _doubts(scored)
         done.append((target, scored))
-        parts.append(_shortlist(scored, ports.loop.acquisition, bootstrap=crowned.is_bootstrap))
-    if parts:
-        ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
+    admissions = _forward([scored for _, scored in done], crowned, ports, rescore=request.model is not None)
     for target, scored in done:
         ports.data.put(target, scored.to_bytes())
     places = [f"{layout.SCORES}{crowned.model}/"]
     if model.card.encoder is not None:
         places.append(f"{layout.EMBEDDINGS}{model.card.encoder.digest}/{layout.RECORDS}")
     _withdraw(places, superseded, [layout.oid_of(key) for key in request.keys], ports)
-    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done))]
+    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done)), *admissions]
     if doubts:
         unsure = "PredictiveSpread" if ports.loop.task.type == "regression" else "PredictiveEntropy"
         metrics.append(Metric(unsure, float(np.mean(doubts))))
@@ -141,20 +142,48 @@ def _columns(
     )
 
 
-def _shortlist(scored: Candidates, policy: Acquisition, *, bootstrap: bool) -> Candidates:
-    """The best-scored train records and the lowest uniform keys of every role; selection never needs the others.
+def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, rescore: bool) -> tuple[Metric, ...]:
+    """Send what selection may need of the artifacts just scored, and only as much as `candidates_per_day` has room for."""
+    if not parts:
+        return ()
+    policy = ports.loop.acquisition
+    by_score = not crowned.is_bootstrap and policy.strategy in parts[0].scores
+    arrivals = Arrivals(crowned.model, policy, parts, ports, rescore=rescore)
+    intake = arrivals.weigh()
+    best = [
+        _best(part, policy) & admitted if by_score else np.zeros(len(part), dtype=bool)
+        for part, admitted in zip(parts, intake.admitted, strict=True)
+    ]
+    chosen = [part.take(rows | _uniform(part, policy, intake.bounds)) for part, rows in zip(parts, best, strict=True)]
+    ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(chosen)))
+    admitted = arrivals.note(best)
+    return (*intake.metrics, *admitted) if by_score else ()
 
-    The n lowest keys of the whole pool are among the n lowest of each artifact, so uniform choices stay uniform.
+
+def _best(scored: Candidates, policy: Acquisition) -> npt.NDArray[np.bool_]:
+    """The best-scored train records of an artifact; selection never needs the others."""
+    rows = np.flatnonzero(scored.role == "train")
+    order = np.argsort(-scored.scores[policy.strategy][rows], kind="stable")
+    return _mask(len(scored), rows[order[: policy.candidates_per_object]])
+
+
+def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """The lowest uniform keys of every role, whatever the scores say.
+
+    The n lowest keys of the whole pool are among the n lowest of each artifact and below every bound, so uniform choices
+    stay uniform.
     """
     keep = np.zeros(len(scored), dtype=bool)
     for role in ("train", "evaluation", "reward"):
-        rows = np.flatnonzero(scored.role == role)
-        keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
-    if not bootstrap and policy.strategy in scored.scores:
-        rows = np.flatnonzero(scored.role == "train")
-        best = np.argsort(-scored.scores[policy.strategy][rows], kind="stable")[: policy.candidates_per_object]
-        keep[rows[best]] = True
-    return scored.take(keep)
+        rows = np.flatnonzero((scored.role == role) & (scored.key < bounds.get(role, 1.0)))
+        keep |= _mask(len(scored), rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]])
+    return keep
+
+
+def _mask(size: int, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(size, dtype=bool)
+    mask[rows] = True
+    return mask
 
 
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:
