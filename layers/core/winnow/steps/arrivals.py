@@ -113,7 +113,8 @@ class Arrivals:
     def _decide(self, train: Mask, state: Mapping[str, State], budget: int) -> Admission:
         scores, keys = self._scores[train], self._keys[train]
         if self._rescore:
-            return admission.admit_again(scores, keys, seen=state[RESCORE]["train"], budget=budget)
+            seen = merge([one["train"] for one in state.values()])
+            return admission.admit_again(scores, keys, seen=seen, budget=budget)
         recent = {_hour(slot): Hour(one["train"], one["admitted"], one["free"]) for slot, one in state.items()}
         return admission.admit(scores, keys, at=self._now.timestamp() / 3600.0, recent=recent, budget=budget)
 
