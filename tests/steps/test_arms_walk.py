@@ -26,8 +26,10 @@ from winnow.steps.accounting import Ledger, check_invariants
 from winnow.steps.batches import Plan, committed, read_plan, reservations
 from winnow.steps.candidates import Candidates
 from winnow.steps.collect_labels import collect_labels
+from winnow.steps.index_candidates import index_candidates
 from winnow.steps.pointers import Champion, head
 from winnow.steps.reconcile import reconcile
+from winnow.steps.score_records import ScoreRequest, score_records
 from winnow.steps.select_batch import SelectRequest, select_batch
 
 LOOP = """
@@ -81,11 +83,13 @@ def answer(ports: Any, batch: str, labels: dict[str, str | None], *, sure: float
 
 
 def crown(ports: Any) -> None:
-    """A champion that knows the classes; everything is scored again."""
+    """A champion that knows the classes; everything is scored again, as the state machine `rescore` does."""
     card = SimpleNamespace(model="m1", classes=("cat", "dog"), encoder=None)
     ports.models.models["m1"] = FakeModel(card, knowing)
     ports.data.objects[layout.CHAMPION] = Champion("m1", number=1).to_bytes()
-    score_all(ports)
+    ports.queues.sent["candidates"].clear()
+    score_records(ScoreRequest(tuple(ports.data.list(layout.RECORDS)), model="m1"), ports)
+    index_candidates(list(ports.queues.sent["candidates"]), ports)
 
 
 def stories(count: int) -> bytes:
@@ -167,6 +171,17 @@ def test_a_label_that_looks_wrong_is_asked_again_in_place_of_the_least_doubtful_
     assert ports.table.get("EXPIRY", f"{wrong}#{first}")["recheck"] == plan.batch
     assert line_of(ports, wrong)["batch"] == 1  # the label stands while it is asked
     assert broken(ports) == {}
+
+
+def test_a_rescore_brings_along_whatever_was_asked() -> None:
+    ports, first, _ = built(
+        LOOP.replace("near_duplicate_distance: 0.0", "candidates_per_object: 10\n  uniform_per_object: 10")
+    )
+
+    found = set(indexed_rows(ports).id.tolist())
+
+    assert {choice.id for choice in read_plan(first, ports).choices} <= found
+    assert len(found) < 120
 
 
 def test_what_people_say_again_takes_the_labels_place_and_is_the_last_word(labeled: Any) -> None:
@@ -504,7 +519,7 @@ def test_every_fault_in_a_selection_with_synthetic_records_makes_them_once(mixin
         ports.clock.advance(minutes=20)
         select_batch(SelectRequest(size=10), ports)
 
-    for what, ports in every_fault(lambda: copy.deepcopy(mixing[0]), act, faults=HARD):
+    for what, ports in every_fault(lambda: copy.deepcopy(mixing[0]), act, faults=("after",)):
         (second,) = [item for item in ports.table.query("BATCH") if item["sk"] != mixing[1]]
         assert (second["sk"], second["status"]) == (expected.batch, "submitted"), what
         assert texts(ports, expected.batch) == texts(undisturbed, expected.batch), what

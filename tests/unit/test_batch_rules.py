@@ -103,10 +103,12 @@ def test_arms_shrink_together_when_minutes_are_short() -> None:
 
 def test_predictions_without_a_record_are_those_of_a_fit_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recheck, "_RIDGES", (0.1,))
+    monkeypatch.setattr(recheck, "_BLOCK", 21)  # seven rows at once
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(30, 4)), rng.integers(0, 3, 30)
 
-    found = recheck._left_out(rows, labels, classes=3)
+    leaving_out = recheck._LeftOut(rows, labels, classes=3)
+    found = np.concatenate([leaving_out[some] for some in leaving_out.blocks()])
 
     centred = rows - rows.mean(axis=0)
     penalty = 0.1 * np.trace(centred.T @ centred) / 4
