@@ -129,7 +129,7 @@ def _fit(
         wanted = ModelInput(name="text", kind="text", source="text", form=WORDS)
         width = len(vocabulary.terms)
     else:
-        extractor, rows, shape = _image_features(examples, rng=rng)
+        extractor, rows, shape = image_features(examples, rng=rng)
         committee = fit_committee(
             rows, labels, classes=len(classes), groups=groups, members=members,
             dimensions=image_model.DIMENSIONS, rng=rng, cost=cost,
@@ -149,7 +149,7 @@ def _fit(
     )
 
 
-def _image_features(
+def image_features(
     examples: Sequence[Example], *, rng: np.random.Generator
 ) -> tuple[image_model.Extractor, npt.NDArray[np.float32], tuple[int, int, int]]:
     """An extractor that learned from the images, what it makes of them (n, D), and the shape it wants."""
@@ -187,7 +187,7 @@ def _fit_encoded(
         vocabulary = text_model.Vocabulary.learn(cleaned, columns=(1 + members) * len(classes))
         own, wanted = vocabulary.features(cleaned), ModelInput(name="text", kind="text", source="text", form=WORDS)
     else:
-        extractor, own, shape = _image_features(examples, rng=rng)
+        extractor, own, shape = image_features(examples, rng=rng)
         wanted = ModelInput(name="image", kind="image", source="image", shape=shape)
     choice = chosen or encoded.choose(own, vectors, labels, groups=groups, rng=rng)
     counts = np.bincount(labels, minlength=len(classes)).tolist()

@@ -247,6 +247,10 @@ class Search:
             return 1.0, {}
         return self._problem.figures(*self._held_out(recipe, self._usable))
 
+    def held_out(self, recipe: Recipe) -> tuple[Floats, Targets] | None:
+        """Raw predictions and targets over all folds; None when no row can be held out."""
+        return self._held_out(recipe, self._usable)[:2] if self._usable else None
+
     def _has_plenty(self) -> bool:
         targets = self._problem.targets
         if self._problem.outputs > 1:

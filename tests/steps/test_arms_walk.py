@@ -21,12 +21,15 @@ from winnow.loop import Acquisition, Loop, parse
 from winnow.models.predictions import Predictions
 from winnow.ports import Answer
 from winnow.records import from_jsonl, to_jsonl
+from winnow.selection import SELECTORS
 from winnow.steps.accounting import Ledger, check_invariants
 from winnow.steps.batches import Plan, committed, read_plan, reservations
 from winnow.steps.candidates import Candidates
 from winnow.steps.collect_labels import collect_labels
+from winnow.steps.index_candidates import index_candidates
 from winnow.steps.pointers import Champion, head
 from winnow.steps.reconcile import reconcile
+from winnow.steps.score_records import ScoreRequest, score_records
 from winnow.steps.select_batch import SelectRequest, select_batch
 
 LOOP = """
@@ -80,11 +83,13 @@ def answer(ports: Any, batch: str, labels: dict[str, str | None], *, sure: float
 
 
 def crown(ports: Any) -> None:
-    """A champion that knows the classes; everything is scored again."""
+    """A champion that knows the classes; everything is scored again, as the state machine `rescore` does."""
     card = SimpleNamespace(model="m1", classes=("cat", "dog"), encoder=None)
     ports.models.models["m1"] = FakeModel(card, knowing)
     ports.data.objects[layout.CHAMPION] = Champion("m1", number=1).to_bytes()
-    score_all(ports)
+    ports.queues.sent["candidates"].clear()
+    score_records(ScoreRequest(tuple(ports.data.list(layout.RECORDS)), model="m1"), ports)
+    index_candidates(list(ports.queues.sent["candidates"]), ports)
 
 
 def stories(count: int) -> bytes:
@@ -166,6 +171,17 @@ def test_a_label_that_looks_wrong_is_asked_again_in_place_of_the_least_doubtful_
     assert ports.table.get("EXPIRY", f"{wrong}#{first}")["recheck"] == plan.batch
     assert line_of(ports, wrong)["batch"] == 1  # the label stands while it is asked
     assert broken(ports) == {}
+
+
+def test_a_rescore_brings_along_whatever_was_asked() -> None:
+    ports, first, _ = built(
+        LOOP.replace("near_duplicate_distance: 0.0", "candidates_per_object: 10\n  uniform_per_object: 10")
+    )
+
+    found = set(indexed_rows(ports).id.tolist())
+
+    assert {choice.id for choice in read_plan(first, ports).choices} <= found
+    assert len(found) < 120
 
 
 def test_what_people_say_again_takes_the_labels_place_and_is_the_last_word(labeled: Any) -> None:
@@ -354,6 +370,22 @@ def test_strategies_that_compare_records_are_computed_over_the_candidates(strate
     assert plan.told == ()
 
 
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
+def test_every_selector_makes_a_batch_of_what_the_candidates_carry(selector: str) -> None:
+    ports = scored(
+        LOOP.replace("near_duplicate_distance: 0.0", f"near_duplicate_distance: 0.0\n  selector: {selector}"),
+        animals(120),
+    )
+
+    plan = plan_of(ports)
+
+    carried = {name for name in ("probabilities", "members") if getattr(indexed_rows(ports), name) is not None}
+    assert carried == SELECTORS[selector].needs & {"probabilities", "members"}
+    assert plan.told == ()
+    assert len(plan.choices) == 40
+    assert [choice.arm for choice in plan.choices].count("active") == 30
+
+
 def test_candidates_without_what_a_new_strategy_reads_are_chosen_by_the_default_until_scored_again() -> None:
     ports = scored(LOOP, animals(120))
     changed = LOOP.replace("near_duplicate_distance: 0.0", "near_duplicate_distance: 0.0\n  strategy: density_weighted")
@@ -487,7 +519,7 @@ def test_every_fault_in_a_selection_with_synthetic_records_makes_them_once(mixin
         ports.clock.advance(minutes=20)
         select_batch(SelectRequest(size=10), ports)
 
-    for what, ports in every_fault(lambda: copy.deepcopy(mixing[0]), act, faults=HARD):
+    for what, ports in every_fault(lambda: copy.deepcopy(mixing[0]), act, faults=("after",)):
         (second,) = [item for item in ports.table.query("BATCH") if item["sk"] != mixing[1]]
         assert (second["sk"], second["status"]) == (expected.batch, "submitted"), what
         assert texts(ports, expected.batch) == texts(undisturbed, expected.batch), what

@@ -54,6 +54,7 @@ OWNERS = {
     "OBJECT#1": {"ingest_object"},
     "SUPERSEDED": {"ingest_object"},
     "CONTENT#1": {"ingest_object"},
+    "ARRIVAL#m1": {"score_records"},
     "SHARD#m1": {"index_candidates"},
     "BATCH": {"select_batch", "collect_labels"},
     "HEAD": {"select_batch", "collect_labels"},

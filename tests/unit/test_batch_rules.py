@@ -103,10 +103,12 @@ def test_arms_shrink_together_when_minutes_are_short() -> None:
 
 def test_predictions_without_a_record_are_those_of_a_fit_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recheck, "_RIDGES", (0.1,))
+    monkeypatch.setattr(recheck, "_BLOCK", 21)  # seven rows at once
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(30, 4)), rng.integers(0, 3, 30)
 
-    found = recheck._left_out(rows, labels, classes=3)
+    leaving_out = recheck._LeftOut(rows, labels, classes=3)
+    found = np.concatenate([leaving_out[some] for some in leaving_out.blocks()])
 
     centred = rows - rows.mean(axis=0)
     penalty = 0.1 * np.trace(centred.T @ centred) / 4
@@ -175,6 +177,14 @@ def test_a_suspect_takes_a_place_only_where_it_is_worth_more(
             "acquisition.cold_start: top_k needs scores, which a bootstrap model cannot",
         ),
         ("acquisition: {arms: {control: 0.8, recheck: 0.2}}", r"control \+ rare \+ reward_share \+ recheck"),
+        (
+            "{acquisition: {selector: batch_bald}, training: {members: 0}}",
+            "acquisition.selector: batch_bald needs a committee, but training.members is 0; raise it or choose one of",
+        ),
+        (
+            "{task: {kind: table, type: regression}, acquisition: {selector: badge}}",
+            "acquisition.selector: badge needs probabilities of classes, which a regression does not give; choose one of",
+        ),
         ("batches: {minutes: 0}", "batches.minutes: Input should be greater than 0"),
     ],
 )

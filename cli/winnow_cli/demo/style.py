@@ -49,7 +49,9 @@ svg .on { fill: var(--card); font-weight: 600; font-size: 11px; }
 .plain { --c: var(--soft); }
 polyline.line { stroke: var(--c); }
 .whisker { stroke: var(--c); }
-.dot, .bar, .mark { fill: var(--c); }
+.dot, .bar, .mark, .band { fill: var(--c); }
+svg .band { opacity: .14; }
+svg .goal { stroke: var(--soft); stroke-dasharray: 5 4; }
 .legend { display: flex; gap: 16px; flex-wrap: wrap; margin: 8px 0 4px; font-size: .88rem; }
 .key i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; background: var(--c);
   margin-right: 6px; vertical-align: -1px; }

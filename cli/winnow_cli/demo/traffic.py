@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from moto.sagemaker.exceptions import ValidationError
 
-from winnow_cli.demo.data import Payload, Sample
+from winnow_cli.labeled import Payload, Sample
 from winnow_local.cloud import LocalCloud
 
 PERIOD_SECONDS = 300.0

@@ -8,6 +8,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     SUPERSEDED             <oid>        → by, at                                  ingest_object
     CONTENT#<id>           CLAIM        → oid, row                                ingest_object
     CONTENT#<id>           ALSO#<oid>#<row> → further occurrences                 ingest_object
+    ARRIVAL#<model>        <hour>#<name> → sketches: train, admitted, ...         score_records
     SHARD#<model>          <name>       → key, rows                               index_candidates
     BATCH                  <batch>      → number, kind, status, job, ...          select_batch, collect_labels (status)
     RESERVATION            <content>    → batch, state                            select_batch, collect_labels, reconcile

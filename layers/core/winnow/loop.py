@@ -184,6 +184,10 @@ class Acquisition(Section):
     uniform_per_object: int = Field(
         1000, ge=10, le=20_000, description="Lowest uniform keys forwarded per object and role."
     )
+    candidates_per_day: int = Field(
+        10_000, ge=0, le=1_000_000,
+        description="Candidates forwarded a day for their score once more records than this arrive; 0 means no limit.",
+    )  # fmt: skip
     near_duplicate_distance: float = Field(
         0.02, ge=0.0, le=2.0, description="Records nearer than this (cosine distance) are asked once a batch."
     )
@@ -457,6 +461,10 @@ class Loop(Section):
         if self.gate.min_records > self.acquisition.arms.evaluation_target:
             raise ValueError(
                 "gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide"
+            )
+        if 0 < self.acquisition.candidates_per_day < self.batches.size:
+            raise ValueError(
+                "acquisition.candidates_per_day is below batches.size, so a batch could not be chosen; raise it, or set 0"
             )
         if self.training.encoder is not None and self.task.kind == "table":
             raise ValueError("training.encoder is for texts and images; a table has none: remove it")

@@ -49,6 +49,10 @@ _ALL = (
         "score_records",
         "How far do the committee's numbers differ (mean standard deviation, in the target's unit)?",
     ),
+    Definition("AdmissionThreshold", "None", "score_records", "Which score must a record have to become a candidate?"),
+    Definition(
+        "AdmittedShare", "Percent", "score_records", "What share of the scored became candidates for their score?"
+    ),
     Definition("CandidatesIndexed", "Count", "index_candidates", "How many candidates can selection see?"),
     Definition("ItemsSelected", "Count", "select_batch", "How many items did each arm get?", ("Stack", "Arm")),
     Definition("FreshShare", "Percent", "select_batch", "What share of the pool carries the champion's scores?"),

@@ -47,6 +47,7 @@ MARGIN_KMEANS = Selector(
     name="margin_kmeans",
     select=_select,
     needs=frozenset({"scores", "embedding"}),
+    cost="n + k x k",
     source="Zhdanov, 2019",
     sentence="Clusters the best-scored records and takes one of each cluster: uncertain, and each different.",
 )

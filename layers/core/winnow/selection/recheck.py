@@ -12,6 +12,8 @@ Allen's PRESS, 1974.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,7 +29,9 @@ _ROUNDS = 40
 _PRIOR_WRONG, _PRIOR_RIGHT = 1.0, 49.0
 """What is believed before any evidence: one label in fifty is wrong, with the weight of fifty labels."""
 _SAMPLE = 4000
-"""Labels by which sharpness and the share of wrong labels are found."""
+"""Labels by which the penalty, the sharpness and the share of wrong labels are found."""
+_BLOCK = 1 << 20
+"""Numbers worked on at once."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,57 +64,86 @@ def suspicion(
     if (counts >= FEWEST).sum() < 2:
         return np.zeros(len(labels), dtype=np.float32)
     used = np.flatnonzero(counts)
-    scores = _left_out(rows, np.searchsorted(used, labels), classes=len(used))
-    share = _chance_of_label(scores, np.searchsorted(used, labels), sample=judged)
-    return np.where(judged, share, 0.0).astype(np.float32)
+    places = np.searchsorted(used, labels)
+    scores = _LeftOut(rows, places, classes=len(used))
+    sharpness, share = _fitted(scores, np.flatnonzero(judged))
+    right = np.concatenate([_of_label(scores[some], places[some], sharpness) for some in scores.blocks()])
+    found = _blame(right, share, classes=len(used))
+    return np.where(judged, found, 0.0).astype(np.float32)
 
 
-def _left_out(rows: Floats, labels: npt.NDArray[np.int64], *, classes: int) -> Floats:
-    """(n, classes) what a ridge regression to one-hot labels predicts of each record when it is fitted without it."""
-    n = len(rows)
-    targets = np.zeros((n, classes))
-    targets[np.arange(n), labels] = 1.0
-    targets -= targets.mean(axis=0)
-    centred = rows - rows.mean(axis=0)
-    values, axes = np.linalg.eigh(centred.T @ centred)
-    values = np.maximum(values, 0.0)
-    turned = centred @ axes
-    products = turned.T @ targets
-    best, least = targets, np.inf
-    for ridge in _RIDGES:
-        penalty = ridge * max(float(values.mean()), 1e-12)
-        shrunk = 1.0 / (values + penalty)
-        leverage = np.minimum((turned**2) @ shrunk + 1.0 / n, 1.0 - 1e-9)
-        # The prediction without the record, from the prediction with it (PRESS).
-        residual = (targets - turned @ (shrunk[:, None] * products)) / (1.0 - leverage)[:, None]
-        error = float((residual**2).sum())
-        if error < least:
-            best, least = targets - residual, error
-    mean = np.bincount(labels, minlength=classes) / n
-    found: Floats = best + mean
-    return found
+class _LeftOut:
+    """What a ridge regression to one-hot labels predicts of each record when it is fitted without it.
+
+    `self[rows]` gives (rows, classes); all of them at once would not fit into memory where there are many classes.
+    """
+
+    def __init__(self, rows: Floats, labels: npt.NDArray[np.int64], *, classes: int) -> None:
+        self.labels, self.classes = labels, classes
+        self._mean = np.bincount(labels, minlength=classes) / len(labels)
+        centred = rows - rows.mean(axis=0)
+        values, axes = np.linalg.eigh(centred.T @ centred)
+        self._turned = centred @ axes
+        self._products = np.zeros((rows.shape[1], classes))
+        for some in self.blocks():
+            self._products += self._turned[some].T @ self._targets(some)
+        values = np.maximum(values, 0.0)
+        penalties = [ridge * max(float(values.mean()), 1e-12) for ridge in _RIDGES]
+        shrinkages = [1.0 / (values + penalty) for penalty in penalties]
+        self._shrunk = min(shrinkages, key=self._error)
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Floats:
+        found: Floats = self._mean + self._targets(rows) - self._residual(rows, self._shrunk)
+        return found
+
+    def blocks(self) -> Iterator[slice]:
+        step = max(1, _BLOCK // self.classes)
+        return (slice(start, start + step) for start in range(0, len(self.labels), step))
+
+    def _targets(self, rows: slice | npt.NDArray[np.int64]) -> Floats:
+        labels = self.labels[rows]
+        targets = np.tile(-self._mean, (len(labels), 1))
+        targets[np.arange(len(labels)), labels] += 1.0
+        return targets
+
+    def _residual(self, rows: slice | npt.NDArray[np.int64], shrunk: Floats) -> Floats:
+        """Of the prediction without the record, from the prediction with it (PRESS)."""
+        turned = self._turned[rows]
+        leverage = np.minimum((turned**2) @ shrunk + 1.0 / len(self.labels), 1.0 - 1e-9)
+        found: Floats = self._targets(rows) - turned @ (shrunk[:, None] * self._products)
+        return found / (1.0 - leverage)[:, None]
+
+    def sampled(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """At most about _SAMPLE of the rows, spread evenly, fewer where there are many classes."""
+        return rows[:: max(1, len(rows) // min(_SAMPLE, max(1, 16 * _BLOCK // self.classes)))]
+
+    def _error(self, shrunk: Floats) -> float:
+        return float((self._residual(self.sampled(np.arange(len(self.labels))), shrunk) ** 2).sum())
 
 
-def _chance_of_label(scores: Floats, labels: npt.NDArray[np.int64], *, sample: npt.NDArray[np.bool_]) -> Floats:
-    """(n,) posterior probability that a label is wrong, sharpness and the share of wrong labels fitted by likelihood."""
-    classes = scores.shape[1]
-    judged = np.flatnonzero(sample)
-    some = judged[:: max(1, len(judged) // _SAMPLE)]
+def _fitted(scores: _LeftOut, judged: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Sharpness of the predictions and share of wrong labels that are likeliest together."""
+    some = scores.sampled(judged)
+    sample, labels = scores[some], scores.labels[some]
     best, chosen = -np.inf, (1.0, 0.02)
     for sharpness in _SHARPNESS:
-        right = _of_label(scores[some], labels[some], sharpness)
-        wrong = (1.0 - right) / (classes - 1)
+        right = _of_label(sample, labels, sharpness)
         share = 0.02
         for _ in range(_ROUNDS):
-            blamed = share * wrong / (share * wrong + (1.0 - share) * right)
+            blamed = _blame(right, share, classes=scores.classes)
             share = (blamed.sum() + _PRIOR_WRONG) / (len(some) + _PRIOR_WRONG + _PRIOR_RIGHT)
+        wrong = (1.0 - right) / (scores.classes - 1)
         likelihood = float(np.log(share * wrong + (1.0 - share) * right).sum())
         likelihood += _PRIOR_WRONG * np.log(share) + _PRIOR_RIGHT * np.log(1.0 - share)
         if likelihood > best:
             best, chosen = likelihood, (float(sharpness), float(share))
-    right = _of_label(scores, labels, chosen[0])
-    wrong = (1.0 - right) / (classes - 1)
-    found: Floats = chosen[1] * wrong / (chosen[1] * wrong + (1.0 - chosen[1]) * right)
+    return chosen
+
+
+def _blame(right: Floats, share: float, *, classes: int) -> Floats:
+    """(n,) posterior probability that a label is wrong, a wrong one being any other class alike."""
+    wrong = share * (1.0 - right) / (classes - 1)
+    found: Floats = wrong / (wrong + (1.0 - share) * right)
     return found
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from winnow.selection.distances import Floats, Vectors, squared_norms
 
 Indices = npt.NDArray[np.int64]
 PoolNeed = Literal["scores", "embedding", "probabilities", "members"]
@@ -15,19 +18,28 @@ PoolNeed = Literal["scores", "embedding", "probabilities", "members"]
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """n records a selector may choose from, row by row. Order matters only where two records tie: the first wins."""
+    """n records a selector may choose from, row by row. Order matters only where two records tie: the first wins.
+
+    The wide columns may be float16, as candidates are stored: selectors widen a block of rows at a time.
+    """
 
     size: int
     scores: npt.NDArray[np.float32] | None = None
     """(n,) from a strategy, higher = more worth labeling."""
-    embedding: npt.NDArray[np.float32] | None = None
+    embedding: Vectors | None = None
     """(n, dim)."""
-    labeled: npt.NDArray[np.float32] | None = None
+    labeled: Vectors | None = None
     """(m, dim), what has been labeled already and need not be covered again."""
-    probabilities: npt.NDArray[np.float32] | None = None
-    """(n, classes), calibrated."""
-    members: npt.NDArray[np.float32] | None = None
-    """(n, members, classes)."""
+    probabilities: Vectors | None = None
+    """(n, classes), rows sum to 1."""
+    members: Vectors | None = None
+    """(n, members, classes), a committee's probabilities."""
+
+    @cached_property
+    def squared_norms(self) -> Floats:
+        """(n,) squared lengths of the embeddings; a pass over memory that the checks and most selectors share."""
+        assert self.embedding is not None
+        return squared_norms(self.embedding)
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class Selector:
     name: str
     select: Callable[[Pool, int, np.random.Generator], Indices]
     needs: frozenset[PoolNeed]
+    cost: str
+    """How time grows with the pool's n records and the k taken; memory stays near that of the data for all of them."""
     source: str
     """The paper or book the method comes from."""
     sentence: str

@@ -73,6 +73,18 @@ def _carried(rows: Candidates) -> set[str]:
     return {name for name in ("probabilities", "members", "embedding") if getattr(rows, name) is not None}
 
 
+def forwarded_by(scored: Candidates, strategy: str, policy: Acquisition) -> Floats | None:
+    """(n,) what hop 2 forwards records to selection by: the strategy's scores, or where it compares records the default's,
+    which finds what is worth comparing; None where there is nothing to go by.
+    """
+    if strategy not in scored.scores and "probabilities" in STRATEGIES[strategy].needs:
+        strategy = DEFAULTS["classification"] if STRATEGIES[strategy].scope == "pool" else strategy
+    scores = scored.scores.get(strategy)
+    if scores is None or not policy.per_minute or scored.minutes is None:
+        return scores
+    return per_minute(scores, scored.minutes)
+
+
 def ranking(
     strategy: str, rows: Candidates, *, among: Mask, covered: Mask, ports: Ports, rng: np.random.Generator
 ) -> Floats:

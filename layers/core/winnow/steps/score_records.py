@@ -1,7 +1,8 @@
 """Hop 2: the champion scores records: one pass gives uncertainty, disagreement and an embedding.
 
 Candidates go to the queue before the score artifact is written: the artifact says that all of it is done, and a repeat
-only sends candidates again, which selection counts once.
+only sends candidates again, which selection counts once. When more arrives than selection should look at, only what the
+arrivals of the last day admit goes there (`winnow.selection.admission`); everything is scored all the same.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import base64
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from winnow import layout
-from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, per_minute, score
+from winnow.acquisition import STRATEGIES, able, gives, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
 from winnow.loop import Acquisition, Loop
@@ -25,10 +26,12 @@ from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.records import SYNTHETIC, Record, from_jsonl
 from winnow.steps import Outcome, vectors
+from winnow.steps.arrivals import Arrivals
 from winnow.steps.batches import reservations
 from winnow.steps.candidates import Candidates, packed
 from winnow.steps.groups import groups
-from winnow.steps.pointers import champion
+from winnow.steps.pointers import Champion, champion
+from winnow.steps.ranking import forwarded_by
 
 ROWS_PER_MESSAGE = 250
 MESSAGE_BYTES = 180_000
@@ -50,8 +53,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         return Outcome({"model": request.model, "stale": True, "failed": {}})
     model = ports.models.load(crowned.model, classes=ports.loop.task.classes)
     superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
-    asked = frozenset(reservations(ports))
-    parts: list[Candidates] = []
+    pools: list[Candidates] = []
     done: list[tuple[str, Candidates]] = []
     failed: dict[str, str] = {}
     doubts: list[float] = []
@@ -75,17 +77,15 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         doubts += _doubts(scored)
         done.append((target, scored))
-        pool = scored.take(np.array([record.origin != SYNTHETIC for record in records], dtype=np.bool_))
-        parts.append(_shortlist(pool, ports.loop, asked, bootstrap=crowned.is_bootstrap))
-    if parts:
-        ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
+        pools.append(scored.take(np.array([record.origin != SYNTHETIC for record in records], dtype=np.bool_)))
+    admissions = _forward(pools, crowned, ports, rescore=request.model is not None)
     for target, scored in done:
         ports.data.put(target, scored.to_bytes())
     places = [f"{layout.SCORES}{crowned.model}/"]
     if model.card.encoder is not None:
         places.append(f"{layout.EMBEDDINGS}{model.card.encoder.digest}/{layout.RECORDS}")
     _withdraw(places, superseded, [layout.oid_of(key) for key in request.keys], ports)
-    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done))]
+    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done)), *admissions]
     if doubts:
         unsure = "PredictiveSpread" if ports.loop.task.type == "regression" else "PredictiveEntropy"
         metrics.append(Metric(unsure, float(np.mean(doubts))))
@@ -168,43 +168,62 @@ def _minutes(records: Sequence[Record]) -> np.ndarray[tuple[int], np.dtype[np.fl
     return np.array([np.nan if cost is None else cost for cost in costs], dtype=np.float32)
 
 
-def _shortlist(scored: Candidates, loop: Loop, asked: frozenset[str], *, bootstrap: bool) -> Candidates:
-    """The best-scored train records, the best of every group with a quota and every rare class, the lowest uniform keys of
-    every role, and what was asked before; selection never needs the others.
+def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, rescore: bool) -> tuple[Metric, ...]:
+    """Send what selection may need of the artifacts just scored, and only as much as `candidates_per_day` has room for.
 
-    The n lowest keys of the whole pool are among the n lowest of each artifact, so uniform choices stay uniform.
+    What was asked before comes along whatever its score: coverage need not repeat it, and its label may be asked again. Only
+    a rescore meets such records.
     """
+    if not sum(len(part) for part in parts):
+        return ()
+    policy = ports.loop.acquisition
+    by_score = not crowned.is_bootstrap and forwarded_by(parts[0], policy.strategy, policy) is not None
+    arrivals = Arrivals(crowned.model, policy, parts, ports, rescore=rescore)
+    intake = arrivals.weigh()
+    best = [
+        _best(part, ports.loop) & admitted if by_score else np.zeros(len(part), dtype=bool)
+        for part, admitted in zip(parts, intake.admitted, strict=True)
+    ]
+    asked = sorted(reservations(ports)) if rescore else []
+    chosen = [
+        part.take(rows | _uniform(part, policy, intake.bounds) | np.isin(part.id, asked))
+        for part, rows in zip(parts, best, strict=True)
+    ]
+    ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(chosen)))
+    admitted = arrivals.note(best)
+    return (*intake.metrics, *admitted) if by_score else ()
+
+
+def _best(scored: Candidates, loop: Loop) -> npt.NDArray[np.bool_]:
+    """The best-scored train records of an artifact by each strategy that may choose, and the best of every group with a quota
+    and every rare class; selection never needs the others."""
     policy = loop.acquisition
-    keep = np.isin(scored.id, sorted(asked))
-    for role in ("train", "evaluation", "reward"):
-        rows = np.flatnonzero(scored.role == role)
-        keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
     rows = np.flatnonzero(scored.role == "train")
-    orders = [_order(strategy, scored, rows, policy, bootstrap=bootstrap) for strategy in policy.strategies]
+    keep = np.zeros(len(scored), dtype=bool)
+    orders = [
+        rows[np.argsort(-worth[rows], kind="stable")]
+        for strategy in policy.strategies
+        if (worth := forwarded_by(scored, strategy, policy)) is not None
+    ]
     for order in orders:
-        if order is not None:
-            keep[order[: policy.candidates_per_object]] = True
-    by_key = rows[np.argsort(scored.key[rows], kind="stable")]
-    rows = by_key if orders[0] is None else orders[0]
+        keep[order[: policy.candidates_per_object]] = True
     rare = [scored.prediction == loop.task.classes.index(name) for name in loop.task.rare_classes]
     for group in (*groups(scored, loop).values(), *rare):
-        keep[rows[group[rows]][: loop.batches.size]] = True
-    return scored.take(keep)
+        keep[orders[0][group[orders[0]]][: loop.batches.size]] = True
+    return keep
 
 
-def _order(
-    strategy: str, scored: Candidates, rows: npt.NDArray[np.int64], policy: Acquisition, *, bootstrap: bool
-) -> npt.NDArray[np.int64] | None:
-    """The rows by a strategy's scores, best first; None where there are none yet."""
-    entry = STRATEGIES[strategy]
-    if "probabilities" in entry.needs and entry.scope == "pool":
-        strategy = DEFAULTS["classification"]  # finds what is worth comparing at selection
-    if bootstrap or strategy not in scored.scores:
-        return None
-    worth = scored.scores[strategy]
-    if policy.per_minute and scored.minutes is not None:
-        worth = per_minute(worth, scored.minutes)
-    return rows[np.argsort(-worth[rows], kind="stable")]
+def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """The lowest uniform keys of every role, whatever the scores say.
+
+    The n lowest keys of the whole pool are among the n lowest of each artifact and below every bound, so uniform choices
+    stay uniform.
+    """
+    keep = np.zeros(len(scored), dtype=bool)
+    for role in ("train", "evaluation", "reward"):
+        rows = np.flatnonzero((scored.role == role) & (scored.key < bounds.get(role, 1.0)))
+        keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
+    return keep
 
 
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:

@@ -1,0 +1,99 @@
+"""The strategies that a simulation knows by name.
+
+`margin` is an acquisition function with the best scores taken, `badge` a selector on the task's default scores,
+`entropy+power` a pair of both, `random` the control, and `default` what a loop does that nobody configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice, score
+from winnow.errors import ConfigError
+from winnow.models.predictions import Predictions
+from winnow.selection import SELECTORS, Pool, select
+from winnow_cli.errors import UsageError
+from winnow_cli.simulate.trial import Contender, Indices, State
+
+RANDOM, DEFAULT = "random", "default"
+COMPARED = {
+    "classification": (DEFAULT, RANDOM, "margin", "badge"),
+    "regression": (DEFAULT, RANDOM, "variance", "k_center"),
+}
+"""What is compared when nobody says; names that the tables do not have are left out."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Scores of one table entry, and the set that another makes of them."""
+
+    strategy: str
+    selector: str
+
+    def __call__(self, state: State) -> Indices:
+        free = state.free
+        said = of_rows(state, free)
+        given = score(self.strategy, said, rng=state.rng)
+        pool = Pool(len(free), scores=given, embedding=said.embedding, labeled=state.embedding[state.labeled])
+        return free[select(self.selector, pool, state.k, rng=state.rng)]
+
+
+def by_chance(state: State) -> Indices:
+    """A uniform sample of what is free."""
+    return state.rng.permutation(state.free)[: state.k]
+
+
+def of_rows(state: State, rows: Indices) -> Predictions:
+    """What the model says of some rows of the pool, with what is labeled so far beside it."""
+    whole = state.predictions
+    assert whole is not None  # there are labels before a strategy without a start of its own is asked
+    return replace(
+        whole, probabilities=whole.probabilities[rows], embedding=whole.embedding[rows],
+        members=None if whole.members is None else whole.members[rows],
+        prediction=None if whole.prediction is None else whole.prediction[rows],
+    )  # fmt: skip
+
+
+def contender(name: str, *, task: str, members: int) -> Contender:
+    """The strategy of a name for a task, with a committee of so many members.
+
+    Raises UsageError for an unknown name, and for one that needs what the task's models do not give.
+    """
+    if name == RANDOM:
+        return Contender(name, by_chance)
+    scores, _, selector = name.partition("+")
+    if not selector:
+        scores, selector = (DEFAULTS[task], name) if name in SELECTORS else (name, "top_k")
+    if scores not in STRATEGIES or selector not in SELECTORS:
+        unknown = scores if scores not in STRATEGIES else selector
+        raise UsageError(
+            f"strategy {unknown!r} is unknown; name any of {', '.join(known(task))}, or a pair such as entropy+k_center "
+            "(winnow strategies explains them)"
+        )
+    try:
+        check_choice(scores, task=task, members=members)
+    except ConfigError as error:
+        raise UsageError(f"strategy {name}: {error}") from error
+    if task == "regression" and "probabilities" in SELECTORS[selector].needs:
+        raise UsageError(
+            f"strategy {name}: {selector} needs probabilities, which a regression does not give; name any of "
+            f"{', '.join(known(task))}"
+        )
+    asks = "members" in STRATEGIES[scores].needs | SELECTORS[selector].needs
+    return Contender(name, Paired(scores, selector), members=asks)
+
+
+def known(task: str) -> list[str]:
+    """Names that work for a task."""
+    lacking = {"probabilities"} if task == "regression" else {"prediction"}
+    scores = [name for name, entry in STRATEGIES.items() if not entry.needs & lacking]
+    selectors = [name for name, entry in SELECTORS.items() if not set(entry.needs) & lacking]
+    return list(dict.fromkeys([DEFAULT, RANDOM, *scores, *selectors]))
+
+
+def contenders(names: Sequence[str] | None, *, task: str, members: int) -> list[Contender]:
+    """Strategies by name, `random` always among them, as every ratio is one to it. Raises UsageError like `contender`."""
+    if names is None:
+        names = [name for name in COMPARED[task] if name in (DEFAULT, RANDOM) or name in known(task)]
+    return [contender(name, task=task, members=members) for name in dict.fromkeys([*names, RANDOM])]
