@@ -19,9 +19,6 @@ from winnow.models.predictions import Predictions
 from winnow.records import Kind
 from winnow.selection import SELECTORS, Pool, active, select
 from winnow.selection.phases import decide
-        # As in a loop, a content is one candidate however often it occurs, and none once it has been asked.
-        new = state.free[~np.isin(state.contents[state.free], state.contents[state.labeled])]
-        free = new[np.sort(np.unique(state.contents[new], return_index=True)[1])]
 from winnow.selection.selector import PoolNeed
 from winnow_cli.errors import UsageError
 from winnow_cli.simulate.trial import Contender, Indices, State
@@ -67,20 +64,9 @@ class Fresh:
         return cls(said.strategy, said.selector, said.cold_start, said.near_duplicate_distance)
 
     def __call__(self, state: State) -> Indices:
-<<<<<<< HEAD
         # As in a loop, a content is one candidate however often it occurs, and none once it has been asked.
-        fresh = state.free[~np.isin(state.contents[state.free], state.contents[state.labeled])]
-        free = fresh[np.sort(np.unique(state.contents[fresh], return_index=True)[1])]
-        cold = decide(state.doubt, bootstrap=state.predictions is None).phase == "coverage"
-        rows = active.choose(
-            Pool(len(free), embedding=state.embedding[free], labeled=state.embedding[state.labeled])
-            if cold
-            else pool_of(state, free, strategy=self.strategy),
-            state.k, selector=self.cold_start if cold else self.selector, rng=state.rng,
-            near_duplicate_distance=self.near_duplicate_distance,
-        )  # fmt: skip
-=======
-        free = state.free
+        new = state.free[~np.isin(state.contents[state.free], state.contents[state.labeled])]
+        free = new[np.sort(np.unique(state.contents[new], return_index=True)[1])]
         if decide(state.doubt, bootstrap=state.predictions is None).phase == "coverage":
             pool = Pool(len(free), embedding=state.embedding[free], labeled=state.embedding[state.labeled])
             selector = self.cold_start
@@ -89,7 +75,6 @@ class Fresh:
         rows = active.choose(
             pool, state.k, selector=selector, rng=state.rng, near_duplicate_distance=self.near_duplicate_distance
         )
->>>>>>> 9a66ddc0b38389e2cae9bfe7c82601a0400788d1
         # Places that near-duplicates leave open are the control arm's.
         chosen = free[rows]
         rest = state.rng.permutation(np.setdiff1d(free, chosen))
