@@ -207,7 +207,7 @@ def test_counterfactual_picks_are_logged_from_the_first_round() -> None:
     assert (competition["drawn"], competition["rounds"]) == (None, 0)
     assert sorted(competition["picks"]) == sorted([A, B])
     assert all(picks["ids"] for picks in competition["picks"].values())
-    assert "the competitors wait until there is a model to ask by" in plan.course["reasons"]
+    assert "the competitors wait until doubt can be asked about" in plan.course["reasons"]
 
 
 def test_the_same_state_draws_the_same_competitor_and_later_ones_draw_anew() -> None:
@@ -401,3 +401,21 @@ def test_the_best_of_every_competitor_are_forwarded() -> None:
     assert by_margin.sum() >= 10
     assert (~by_margin).sum() >= 10
     assert len(train) <= 30
+
+
+@pytest.mark.parametrize(
+    ("metrics", "phase", "told"),
+    [
+        ({"cv_wrong": 30, "cv_right": 70, "cv_doubt_auroc": 0.9}, "uncertainty", "AUROC 0.90"),
+        ({"cv_wrong": 3, "cv_right": 4, "cv_doubt_auroc": 0.55}, "coverage", "AUROC 0.55"),
+        ({"cv_accuracy": 0.8}, "uncertainty", "no held-out figures"),
+    ],
+)
+def test_coverage_goes_on_until_held_out_labels_show_that_doubt_tells(metrics: Any, phase: str, told: str) -> None:
+    ports = judged()
+    write(ports, layout.model("m1"), {"format": 1, "model": "m1", "dataset": "d1", "metrics": metrics})
+
+    course = chart(Champion("m1", 1, "d1"), ports)
+
+    assert course.phase == phase
+    assert any(told in reason for reason in course.reasons)

@@ -20,11 +20,13 @@ from winnow.digests import digest
 from winnow.errors import ConfigError, NotFound
 from winnow.loop import Loop
 from winnow.metrics import Metric
+from winnow.models.doubt import Doubt
 from winnow.ports import JsonDict, Ports
 from winnow.records import Label, from_jsonl
 from winnow.selection import bandit, pace, stopping
 from winnow.selection.arms import Choice
 from winnow.selection.budget import affordable
+from winnow.selection.phases import decide
 from winnow.steps.batches import backlog, committed, price
 from winnow.steps.documents import document
 from winnow.steps.pointers import Champion, head
@@ -116,14 +118,12 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
         _points(reports), further=max(1, round(size * _train_share(size, loop, counts))), now=counts.get("train", 0),
         usd=float(item * size), worth_usd=None if loop.budget.gain_worth_usd is None else float(loop.budget.gain_worth_usd),
     )  # fmt: skip
-    # The phase is decided here: coverage while nobody knows anything, then doubt.
-    phase = "coverage" if crowned.is_bootstrap else "uncertainty"
+    decided = decide(_doubt(crowned, ports), bootstrap=crowned.is_bootstrap)
+    phase, told = decided.phase, [f"{decided.phase}: {decided.reason}"]
     standing, drawn = None, None
     recipe = Recipe(loop.acquisition.strategy, loop.acquisition.selector)
-    told = [f"{phase}: {crowned.model} was trained, so its doubt says where labels teach"]
-    if crowned.is_bootstrap:
+    if phase == "coverage":
         recipe = Recipe("random", loop.acquisition.cold_start)
-        told = [f"{phase}: no model was trained yet, so nothing is known to be doubtful"]
     if loop.acquisition.competing:
         standing = bandit.standing(rewards(ports), loop.acquisition.competing)
         if phase == "uncertainty":
@@ -132,7 +132,7 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
             recipe = Recipe.of(drawn)
             told.append(f"{drawn} was drawn with weight {standing.weights[drawn]:.2f}; {standing.sentence}")
         else:
-            told.append("the competitors wait until there is a model to ask by")
+            told.append("the competitors wait until doubt can be asked about")
     return Course(
         size, recipe, phase, (*why, *told), advised, prospect, standing, drawn, speeds[-1] if speeds else None
     )  # fmt: skip
@@ -196,6 +196,17 @@ def _size(advised: pace.Pace, asked: int | None, loop: Loop) -> tuple[int, tuple
     if advised.size == most:
         return most, (fixed,)
     return most, (fixed, f"batches.adaptive would ask {advised.size}: {'; '.join(advised.reasons)}")
+
+
+def _doubt(crowned: Champion, ports: Ports) -> Doubt | None:
+    """What training measured of the champion's doubt; None where it did not (an imported model, a regression)."""
+    if crowned.is_bootstrap:
+        return None
+    try:
+        card = document(ports.data, layout.model(crowned.model))
+    except NotFound:
+        return None
+    return Doubt.of(card.get("metrics", {}))
 
 
 def _json(verdict: stopping.Verdict) -> JsonDict:
