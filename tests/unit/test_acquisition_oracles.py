@@ -80,9 +80,8 @@ def test_committees_agree_with_the_definition(members: Floats) -> None:
 
 def test_gradient_length_agrees_with_the_gradients_of_every_label() -> None:
     x = rng(1).standard_normal((30, 5))
-    weights = rng(2).standard_normal((6, 4))
-    inputs = np.column_stack([x, np.ones(30)])
-    p = softmax(inputs @ weights, axis=1)
+    weights, bias = rng(2).standard_normal((5, 4)), rng(3).standard_normal(4)
+    p = softmax(x @ weights + bias, axis=1)
     expected = np.zeros(30)
     for row in range(30):
         for label in range(4):
@@ -90,7 +89,7 @@ def test_gradient_length_agrees_with_the_gradients_of_every_label() -> None:
             for place in np.ndindex(weights.shape):
                 step = np.zeros_like(weights)
                 step[place] = 1e-6
-                ahead, behind = (softmax(inputs[row] @ (weights + sign * step))[label] for sign in (1, -1))
+                ahead, behind = (softmax(x[row] @ (weights + sign * step) + bias)[label] for sign in (1, -1))
                 numeric[place] = -(np.log(ahead) - np.log(behind)) / 2e-6
             expected[row] += p[row, label] * np.sqrt((numeric**2).sum())
 

@@ -76,11 +76,11 @@ def typicality(
     >>> print(typicality(points, neighbours=2, rng=np.random.default_rng(0)).round(4))
     [0.6667 1.     0.6667 0.1176]
     """
-    points = embedding.astype(np.float32, copy=False)
+    points = embedding.astype(np.float32)
     reference = _reference(points, rng)
     out = np.zeros(len(points), dtype=np.float32)
     if len(reference) > 1:
-        points = points - points[reference].mean(axis=0)  # rounding grows with the lengths
+        points -= points[reference].mean(axis=0)  # rounding grows with the lengths
         lengths = _lengths(points)
         count = min(neighbours, len(reference) - 1)
         for rows, products, own, itself in _products(points, reference):

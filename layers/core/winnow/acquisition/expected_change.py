@@ -11,17 +11,18 @@ _BLOCK = 4096
 
 
 def expected_gradient_length(probabilities: npt.NDArray[np.floating], embedding: npt.NDArray[np.floating]) -> Scores:
-    """Expectation over the label of the length of the log loss' gradient by the weights and biases of the last layer.
+    """Expectation over the label of the length of the log loss' gradient by the weights of the last linear layer.
 
     For probabilities p (n, classes) = softmax of a linear layer over embedding x (n, dim), label c makes the gradient
-    (p - e_c) (x, 1)', so the expectation is |(x, 1)| times the sum over c of p_c |p - e_c|: no label is tried, nothing
-    is differentiated. 0 when sure; grows with the length of the embedding. Any NaN in a row makes its score NaN.
+    (p - e_c) x', so the expectation is |x| times the sum over c of p_c |p - e_c|: no label is tried, nothing is
+    differentiated. 0 when sure; grows with the length of the embedding. Any NaN in a row makes its score NaN. The
+    gradients are those that BADGE spreads over; their lengths alone ask for much the same many times.
 
     Source: Settles, Craven and Ray, Multiple-Instance Active Learning, 2008.
 
     >>> p, x = np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([[1.0, 1.0], [1.0, 1.0]])
     >>> print(expected_gradient_length(p, x).round(4))
-    [1.2247 0.    ]
+    [1. 0.]
     """
     n = len(probabilities)
     out = np.empty(n, dtype=np.float32)
@@ -32,8 +33,8 @@ def expected_gradient_length(probabilities: npt.NDArray[np.floating], embedding:
         others = np.einsum("ij,ij->i", p, p)[:, None] - p * p
         missing = np.float32(1.0) - p
         steps = np.sqrt(np.maximum(others, np.float32(0.0)) + missing * missing)
-        reach = np.sqrt(1.0 + np.einsum("ij,ij->i", x, x))
-        out[start : start + _BLOCK] = np.minimum(reach * np.einsum("ij,ij->i", p, steps), largest)
+        lengths = np.sqrt(np.einsum("ij,ij->i", x, x))
+        out[start : start + _BLOCK] = np.clip(lengths * np.einsum("ij,ij->i", p, steps), 0.0, largest)
     return out
 
 

@@ -74,6 +74,7 @@ def select(selector: str, pool: Pool, k: int, *, rng: np.random.Generator) -> In
 def _check(pool: Pool) -> None:
     columns: list[tuple[str, Vectors | None, int]] = [
         ("scores", pool.scores, 1),
+        ("confidence", pool.confidence, 1),
         ("embedding", pool.embedding, 2),
         ("probabilities", pool.probabilities, 2),
         ("members", pool.members, 3),

@@ -28,9 +28,9 @@ def badge(
 
     Source: Ash et al., Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds, 2020.
 
-    >>> torn, sure = [0.5, 0.5], [1.0, 0.0]
-    >>> embedding = np.float32([[2, 0], [0, 3], [9, 9]])
-    >>> badge(np.float32([torn, torn, sure]), embedding, 2, rng=np.random.default_rng(0)).tolist()
+    >>> torn = np.full((3, 2), 0.5, dtype=np.float32)
+    >>> embedding = np.float32([[2, 0], [0, 3], [0, 3]])
+    >>> badge(torn, embedding, 3, rng=np.random.default_rng(0)).tolist()
     [1, 0]
     """
     if not len(embedding) or k <= 0:

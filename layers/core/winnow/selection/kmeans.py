@@ -13,7 +13,7 @@ from winnow.selection.selector import Indices, Pool, Selector
 _POINTS_A_CENTER = 256
 """Centers are fitted on at most this many points each: more move a mean by less than its clusters' spread."""
 _SEEDED = 4096
-"""Points among which starting centers are drawn, or eight a center where that is more."""
+"""Points among which starting centers are drawn, or four a center where that is more."""
 _NEIGHBORS = 64
 """With many centers a point is compared, while they are fitted, with those nearest to its own: it hardly ever goes
 farther in one round, and a round costs no more for more clusters."""
@@ -94,8 +94,8 @@ def _far_middle(points: Floats) -> Floats | None:
 
 def _seeds(points: Floats, k: int, *, weights: npt.NDArray[np.float64], rng: np.random.Generator) -> Floats:
     """k starting centers: each the best of a few points drawn by weight x squared distance to the nearest before it."""
-    if len(points) > max(_SEEDED, 8 * k):
-        sample = np.sort(rng.choice(len(points), max(_SEEDED, 8 * k), replace=False))
+    if len(points) > max(_SEEDED, 4 * k):
+        sample = np.sort(rng.choice(len(points), max(_SEEDED, 4 * k), replace=False))
         points, weights = points[sample], weights[sample]
     norms = squared_norms(points)
     centers = np.empty((k, points.shape[1]), dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -34,12 +34,25 @@ class Pool:
     """(n, classes), rows sum to 1."""
     members: Vectors | None = None
     """(n, members, classes), a committee's probabilities."""
+    confidence: npt.NDArray[np.float32] | None = None
+    """(n,) calibrated probability that the model's own prediction is right; None where it has no opinion."""
 
     @cached_property
     def squared_norms(self) -> Floats:
         """(n,) squared lengths of the embeddings; a pass over memory that the checks and most selectors share."""
         assert self.embedding is not None
         return squared_norms(self.embedding)
+
+    def take(self, rows: Indices) -> Pool:
+        """Some of the records, in the order of `rows`; what is labeled stays. All of them as they are: the pool itself."""
+        if np.array_equal(rows, np.arange(self.size)):
+            return self
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return replace(self, size=len(rows), **{name: None if c is None else c[rows] for name, c in columns.items()})
+
+
+COLUMNS = ("scores", "embedding", "probabilities", "members", "confidence")
+"""Fields of a `Pool` with a row for each record."""
 
 
 @dataclass(frozen=True)

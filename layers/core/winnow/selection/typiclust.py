@@ -27,7 +27,7 @@ def typiclust(embedding: Vectors, k: int, *, rng: np.random.Generator, labeled: 
 
     >>> line = np.float32([[0], [1], [2], [3], [4], [5], [50], [51], [52], [53], [54], [55], [56]])
     >>> typiclust(line, 1, rng=np.random.default_rng(0), labeled=np.float32([[2]])).tolist()
-    [9]
+    [7]
     """
     n = len(embedding)
     k = min(k, n)

@@ -150,6 +150,7 @@ def _plan(
         ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(),
         scores=np.empty(len(rows), np.float32), embedding=rows.embedding.astype(np.float32), excluded=excluded,
         predicted=None if loop.task.type == "regression" else [str(name) for name in predicted],
+        confidence=None if loop.task.type == "regression" else rows.confidence,
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
         probabilities=widened(rows.probabilities), members=widened(rows.members),
     )  # fmt: skip
