@@ -94,9 +94,6 @@ def coming(course: dict[str, Any]) -> list[str]:
     prospect, competition = course["prospect"], course["competition"]
     lines = [f"next      {course['size']} records by {course['recipe']}, phase {course['phase']}"]
     lines += [f"          {reason}" for reason in course["reasons"]]
-    advised = [reason for reason in course["pace"]["reasons"] if reason not in course["reasons"]]
-    if course["pace"]["size"] != course["size"]:
-        lines.append(f"          batches.adaptive would ask {course['pace']['size']}: {'; '.join(advised)}")
     lines.append(f"worth     {'STOPPED: ' if prospect['stop'] else ''}{prospect['reason']}")
     if prospect["remedy"]:
         lines.append(f"          {prospect['remedy']}")

@@ -24,7 +24,7 @@ def rounds() -> tuple[Round, ...]:
     verdicts = ("promoted", "promoted", "rejected", "promoted", "rolled back", "promoted")
     champion = "bootstrap-image"
     for index, (level, verdict) in enumerate(zip(levels, verdicts, strict=True)):
-        model = f"m{index}abcdef0123456789ab"
+        model, phase = f"m{index}abcdef0123456789ab", "coverage" if index == 0 else "uncertainty"
         champion = model if verdict == "promoted" else champion
         made.append(
             Round(
@@ -39,8 +39,9 @@ def rounds() -> tuple[Round, ...]:
                 drill="poison" if index == 2 else "skew" if index == 4 else None,
                 entropy_before=1.2 - 0.1 * index, entropy_after=1.1 - 0.1 * index, total_labels=80 * (index + 1),
                 decided=Decided(
-                    "coverage" if index == 0 else "uncertainty", "margin+margin_kmeans", 80,
-                    (f"80 records: reason <{index}>",), {"active": 40, "control": 20, "evaluation": 20},
+                    phase, "margin+margin_kmeans", 80,
+                    (f"80 records: reason <{index}>", f"{phase}: phase <{index}>"),
+                    {"active": 40, "control": 20, "evaluation": 20},
                     gain_per_label=0.042 if index == 5 else None, prospect="40 further labels should gain 1.7 points",
                 ),
             )

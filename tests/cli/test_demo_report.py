@@ -127,14 +127,14 @@ def test_the_engine_is_told_with_its_reasons(story_of: Callable[..., Story]) -> 
 
     page, text = report(story), table(story)
 
-    assert page.count(">The phase changed. 80 records: reason &lt;1&gt;<") == 1
+    assert page.count(">The phase changed. uncertainty: phase &lt;1&gt;; 80 records: reason &lt;1&gt;<") == 1
     assert page.count("The phase changed.") == 1
     assert "0.042 points" in page
     assert "40 further labels should gain 1.7 points" in page
     assert page.count('<span class="none">not measured</span></td></tr>') == 5
     assert "regret" not in page
     assert "round 1: coverage by margin+margin_kmeans, 80 records: active 40, control 20, evaluation 20" in text
-    assert "  -> 80 records: reason <1>" in text
+    assert "  -> uncertainty: phase <1>\n  80 records: reason <1>\n" in text
     assert "one label more was expected to gain 0.042 points" in text
 
 

@@ -63,7 +63,7 @@ def lines(rounds: Sequence[Round]) -> list[str]:
         made = one.decided
         assert made is not None  # by _with_switches
         told.append(f"round {one.number}: {_headline(made)}")
-        told += [f"  {'-> ' if switched else ''}{reason}" for reason in made.reasons]
+        told += [f"  {'-> ' if switched and _of_phase(made, reason) else ''}{reason}" for reason in _ordered(made)]
         if made.gain_per_label is not None:
             told.append(f"  {_per_label(made.gain_per_label)}")
         if made.weights:
@@ -113,11 +113,20 @@ def _headline(made: Decided) -> str:
 
 
 def _why(made: Decided, switched: bool) -> str:
-    parts = [*made.reasons, *([made.prospect] if made.gain_per_label is not None else ())]
+    parts = [*_ordered(made), *([made.prospect] if made.gain_per_label is not None else ())]
     parts += [
         f"{name} would have asked {100 * share:.0f} % of the same" for name, share in made.overlap.items() if share < 1
     ]
     return ("The phase changed. " if switched else "") + "; ".join(parts)
+
+
+def _of_phase(made: Decided, reason: str) -> bool:
+    return reason.startswith(f"{made.phase}:")
+
+
+def _ordered(made: Decided) -> list[str]:
+    """The reasons, that of the phase first."""
+    return sorted(made.reasons, key=lambda reason: not _of_phase(made, reason))
 
 
 def _rivals(made: Decided) -> str:

@@ -116,14 +116,11 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
         _points(reports), further=max(1, round(size * _train_share(size, loop, counts))), now=counts.get("train", 0),
         usd=float(item * size), worth_usd=None if loop.budget.gain_worth_usd is None else float(loop.budget.gain_worth_usd),
     )  # fmt: skip
-    # The phase is decided here: coverage while nobody knows anything, then doubt.
-    phase = "coverage" if crowned.is_bootstrap else "uncertainty"
-    standing, drawn = None, None
+    phase, because = _phase(crowned)
+    standing, drawn, told = None, None, [f"{phase}: {because}"]
     recipe = Recipe(loop.acquisition.strategy, loop.acquisition.selector)
-    told = [f"{phase}: {crowned.model} was trained, so its doubt says where labels teach"]
-    if crowned.is_bootstrap:
+    if phase == "coverage":
         recipe = Recipe("random", loop.acquisition.cold_start)
-        told = [f"{phase}: no model was trained yet, so nothing is known to be doubtful"]
     if loop.acquisition.competing:
         standing = bandit.standing(rewards(ports), loop.acquisition.competing)
         if phase == "uncertainty":
@@ -132,7 +129,7 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
             recipe = Recipe.of(drawn)
             told.append(f"{drawn} was drawn with weight {standing.weights[drawn]:.2f}; {standing.sentence}")
         else:
-            told.append("the competitors wait until there is a model to ask by")
+            told.append("the competitors wait until there is doubt to ask by")
     return Course(
         size, recipe, phase, (*why, *told), advised, prospect, standing, drawn, speeds[-1] if speeds else None
     )  # fmt: skip
@@ -186,13 +183,23 @@ def counterfactuals(
     return found
 
 
+def _phase(crowned: Champion) -> tuple[str, str]:
+    """The phase of the active arm, and why: coverage while nothing is known to be doubtful, then uncertainty."""
+    if crowned.is_bootstrap:
+        return "coverage", "no model was trained yet, so nothing is known to be doubtful"
+    return "uncertainty", f"{crowned.model} was trained, so its doubt says where labels teach"
+
+
 def _size(advised: pace.Pace, asked: int | None, loop: Loop) -> tuple[int, tuple[str, ...]]:
     most = loop.batches.size
     if asked is not None:
         return min(asked, most), (f"{min(asked, most)} records, as was asked for",)
     if loop.batches.adaptive:
         return advised.size, advised.reasons
-    return most, (f"{most} records: batches.size, since batches.adaptive is off",)
+    fixed = f"{most} records: batches.size, since batches.adaptive is off"
+    if advised.size == most:
+        return most, (fixed,)
+    return most, (fixed, f"batches.adaptive would ask {advised.size}: {'; '.join(advised.reasons)}")
 
 
 def _json(verdict: stopping.Verdict) -> JsonDict:

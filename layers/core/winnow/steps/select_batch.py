@@ -141,7 +141,8 @@ def _plan(
     excluded = np.isin(rows.cluster, rows.cluster[asked]) if asked.any() else asked
     excluded = excluded | too_long(rows, ports)
     seed = [loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)]
-    if not crowned.is_bootstrap:
+    covers = course.phase == "coverage"
+    if not covers:
         course = served(course, able(course.recipe, rows, ports))
     covered = asked & (rows.role == "train")
     among = ~excluded & (rows.role == "train")
@@ -173,7 +174,7 @@ def _plan(
         return arms_of(recipe, cold=False)[0]
 
     recipe = course.recipe
-    picked, columns = arms_of(recipe, cold=crowned.is_bootstrap)
+    picked, columns = arms_of(recipe, cold=covers)
     batch = composed(
         picked, columns, rows, taken, strategy=recipe.strategy, bootstrap=crowned.is_bootstrap, ports=ports
     )
