@@ -78,7 +78,8 @@ def _skactiveml_typiclust(points: Floats, said: Floats, k: int) -> object:
 def _small_text_core_set(points: Floats, said: Floats, k: int) -> object:
     from small_text.query_strategies.coresets import greedy_coreset
 
-    return greedy_coreset(points, np.arange(1, len(points)), np.array([0]), k, distance_metric="euclidean")
+    last = len(points) - 1
+    return greedy_coreset(points, np.arange(last), np.array([last]), k, distance_metric="euclidean")
 
 
 def _modal_batch(points: Floats, said: Floats, k: int) -> object:
