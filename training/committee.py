@@ -17,7 +17,8 @@ import scipy.sparse
 from heads import Heads, share_of_unseen
 from logistic import Head, fit_logistic
 
-from winnow.models.calibration import fit_temperature, nll
+from winnow.models.calibration import fit_temperature, nll, softmax
+from winnow.models.doubt import Doubt, doubt
 
 
 class Joined:
@@ -91,6 +92,8 @@ class Committee:
     out_of_fold_accuracy: float | None
     """Share of records that a head fitted without their fold gets right; None when no fold could be fitted."""
     out_of_fold_log_loss: float | None
+    doubt: Doubt | None
+    """How well doubt told wrong from right out of fold; None when no fold could be fitted."""
 
     @property
     def heads(self) -> Heads:
@@ -147,6 +150,7 @@ def fit_committee(
         cost=cost,
         out_of_fold_accuracy=accuracy,
         out_of_fold_log_loss=loss,
+        doubt=held_out.doubt(cost, temperature=temperature),
     )
 
 
@@ -244,6 +248,13 @@ class HeldOut:
         if not self._usable:
             return 1.0, None, None
         return self._judge(cost, self._usable)
+
+    def doubt(self, cost: float, *, temperature: float) -> Doubt | None:
+        """How well doubt tells wrong from right over all folds; None when none can be fitted."""
+        if not self._usable:
+            return None
+        targets = np.concatenate([self._targets[self._fold == number] for number in self._usable])
+        return doubt(softmax(self.raw(cost, self._usable), temperature=temperature), targets)
 
     def raw(self, cost: float, numbers: Sequence[int]) -> npt.NDArray[np.float64]:
         """Logits (m, C) of the records of these folds, fold after fold."""

@@ -28,6 +28,8 @@ from committee import (
 )
 from heads import Heads, add_heads, share_of_unseen
 
+from winnow.models.calibration import softmax
+from winnow.models.doubt import doubt
 from winnow.onnx.bootstrap import VECTORS, add_embedding
 from winnow.onnx.wire import FLOAT, GraphBuilder
 
@@ -136,7 +138,8 @@ def fit_boosted(
     found = _held_out(rows, targets, trees, fold=fold, classes=len(present))
     if found is not None:
         temperature, accuracy, loss = judge(*found[1:])
-        figures = {"cv_accuracy": accuracy, "cv_log_loss": loss}
+        said = softmax(found[1], temperature=temperature)
+        figures = {"cv_accuracy": accuracy, "cv_log_loss": loss, **doubt(said, found[2]).figures()}
     draws = [np.repeat(np.arange(len(targets)), resample(targets, rng=rng).astype(np.int64)) for _ in range(members)]
     forests = [Forest.fit(rows, targets, trees=trees, classify=True, seed=seed)]
     forests += [

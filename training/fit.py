@@ -345,7 +345,7 @@ def _metrics(committee: Committee, *, counts: Sequence[int], classes: Sequence[s
         figures["cv_accuracy"] = round(committee.out_of_fold_accuracy, 6)
     if committee.out_of_fold_log_loss is not None and np.isfinite(committee.out_of_fold_log_loss):
         figures["cv_log_loss"] = round(committee.out_of_fold_log_loss, 6)
-    return figures
+    return figures if committee.doubt is None else {**figures, **committee.doubt.figures()}
 
 
 def _image_shape(examples: Sequence[Example]) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from committee import HeldOut, folds, judge, spread_over, usable_folds
 from ridge import HeldOutRidge, usable
 
 from winnow.models.calibration import softmax
+from winnow.models.doubt import doubt
 from winnow.models.evaluation import average_precision, evaluate_regression
 
 TREES_FROM = 30
@@ -159,10 +160,10 @@ class Classes:
     def figures(self, raw: Floats, targets: Targets, known: Known) -> tuple[float, dict[str, float]]:
         """The temperature of held-out logits, and what they are worth."""
         temperature, accuracy, loss = judge(raw, targets, known)
-        found = {"cv_accuracy": accuracy, "cv_log_loss": loss}
+        probabilities = softmax(raw, temperature=temperature)
+        found = {"cv_accuracy": accuracy, "cv_log_loss": loss, **doubt(probabilities, targets).figures()}
         if self.positive is not None:
-            probabilities = softmax(raw, temperature=temperature)[:, self.positive]
-            precision = average_precision(probabilities, targets == self.positive)
+            precision = average_precision(probabilities[:, self.positive], targets == self.positive)
             found |= {} if precision is None else {"cv_average_precision": precision}
         return temperature, found
 
@@ -246,10 +247,6 @@ class Search:
         if not self._usable:
             return 1.0, {}
         return self._problem.figures(*self._held_out(recipe, self._usable))
-
-    def held_out(self, recipe: Recipe) -> tuple[Floats, Targets] | None:
-        """Raw predictions and targets over all folds; None when no row can be held out."""
-        return self._held_out(recipe, self._usable)[:2] if self._usable else None
 
     def _has_plenty(self) -> bool:
         targets = self._problem.targets

@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _local(commands)
     _status(commands)
     _select(commands)
+    _strategies(commands)
     _config(commands)
     _put(commands)
     _import(commands)
@@ -243,6 +244,20 @@ def _select(commands: Commands) -> None:
 
 def _run_select(given: argparse.Namespace) -> int:
     from winnow_cli.select import run
+
+    return run(given)
+
+
+def _strategies(commands: Commands) -> None:
+    strategies = commands.add_parser(
+        "strategies", help="which strategies and selectors there are, with needs, cost and source"
+    )
+    strategies.add_argument("--json", action="store_true", help="print one JSON document")
+    strategies.set_defaults(run=_run_strategies)
+
+
+def _run_strategies(given: argparse.Namespace) -> int:
+    from winnow_cli.strategies import run
 
     return run(given)
 

@@ -159,7 +159,7 @@ def test_doubled_late_and_parallel_events_change_nothing() -> None:
     twice.data.delete([layout.scores("m1", key) for key in keys])
     arrive(twice, keys, calls=4)
 
-    arrived = ("train", "evaluation", "reward")
+    arrived = ("seen:margin", "role:train", "role:evaluation", "role:reward")
     assert [state(twice)[name] for name in arrived] == [state(once)[name] for name in arrived]
     assert before == sent(once)
     assert not sent(twice) - before - best(rows, BUDGET)

@@ -14,6 +14,9 @@ from winnow.selection.arms import ArmPolicy, Choice, ScoredPool, divide, plan_ar
 
 POLICY = ArmPolicy("margin", "margin_kmeans", control=0.2, evaluation_target=30, evaluation_share=0.4)
 
+SERVED = [name for name in SELECTORS if SELECTORS[name].needs <= {"scores", "embedding"}]
+"""Selectors that work with the columns of the candidates here."""
+
 
 def make_pool(n: int, *, seed: int = 0, dim: int = 4, copies: int = 1, **columns: Any) -> ScoredPool:
     rng = np.random.default_rng(seed)
@@ -105,7 +108,7 @@ class TestDivide:
         assert places["evaluation"] <= max(0, 30 - labeled)
 
 
-@pytest.mark.parametrize("selector", sorted(SELECTORS))
+@pytest.mark.parametrize("selector", sorted(SERVED))
 @pytest.mark.parametrize("bootstrap", [False, True])
 class TestEveryBatch:
     """What holds whatever the selector and the phase."""
@@ -263,7 +266,7 @@ def test_near_duplicates_fill_only_as_control_when_nothing_else_is_left() -> Non
 
 
 def test_the_search_for_distinct_records_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("winnow.selection.arms._ROUNDS", 1)
+    monkeypatch.setattr("winnow.selection.active._ROUNDS", 1)
     embedding = np.vstack([np.ones((8, 2)), np.eye(2)]).astype(np.float32)
     pool = make_pool(10, roles=["train"] * 10, embedding=embedding)
 
@@ -299,7 +302,7 @@ def test_columns_that_disagree_are_refused() -> None:
     ("wrong", "message"),
     [
         ({"control": 1.2}, "control is 1.2"),
-        ({"selector": "badge"}, "selector 'badge' is unknown"),
+        ({"selector": "guess"}, "selector 'guess' is unknown"),
         ({"cold_selector": "top_k"}, "needs scores, which a bootstrap model cannot give"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -19,13 +20,21 @@ Array = npt.NDArray[np.float32]
 EVERY = sorted(SELECTORS)
 
 
+COLUMNS = ("scores", "embedding", "probabilities", "members", "confidence", "labeled")
+
+
 def make_pool(n: int, *, dim: int = 3, seed: int = 0, labeled: int = 0) -> Pool:
+    """A pool with every column that any selector of the table may need."""
     rng = np.random.default_rng(seed)
+    members = rng.dirichlet(np.ones(4), size=(n, 3)).astype(np.float32)
     return Pool(
         size=n,
         scores=rng.random(n, dtype=np.float32),
         embedding=rng.standard_normal((n, dim), dtype=np.float32),
         labeled=rng.standard_normal((labeled, dim), dtype=np.float32) if labeled else None,
+        probabilities=members.mean(axis=1),
+        members=members,
+        confidence=members.mean(axis=1).max(axis=1, initial=0.0),
     )
 
 
@@ -48,27 +57,41 @@ class TestContract:
         assert first.tolist() == second.tolist()
 
     def test_leaves_its_input_alone(self, name: str) -> None:
-        pool, untouched = make_pool(100), make_pool(100)
-        assert pool.scores is not None
-        assert pool.embedding is not None
+        pool, untouched = make_pool(100, labeled=5), make_pool(100, labeled=5)
+        for column in COLUMNS:
+            getattr(pool, column).flags.writeable = False
 
         select(name, pool, 10, rng=np.random.default_rng(0))
 
-        assert np.array_equal(pool.scores, untouched.scores)  # type: ignore[arg-type]
-        assert np.array_equal(pool.embedding, untouched.embedding)  # type: ignore[arg-type]
+        assert all(np.array_equal(getattr(pool, column), getattr(untouched, column)) for column in COLUMNS)
 
     @pytest.mark.parametrize("n", [4, 3000])
     def test_a_pool_of_identical_records_still_fills_the_batch(self, name: str, n: int) -> None:
-        pool = Pool(n, scores=np.ones(n, dtype=np.float32), embedding=np.ones((n, 2), dtype=np.float32))
+        pool = make_pool(1, labeled=2).take(np.zeros(n, dtype=np.int64))
 
         rows = select(name, pool, 3, rng=np.random.default_rng(0))
 
         assert len(set(rows.tolist())) == 3
 
     def test_scores_of_zero_are_no_obstacle(self, name: str) -> None:
-        pool = Pool(9, scores=np.zeros(9, dtype=np.float32), embedding=np.eye(9, dtype=np.float32))
+        pool = replace(make_pool(9), scores=np.zeros(9, dtype=np.float32))
 
         assert len(set(select(name, pool, 4, rng=np.random.default_rng(0)).tolist())) == 4
+
+    def test_a_model_that_is_sure_of_everything_still_fills_the_batch(self, name: str) -> None:
+        sure = np.eye(4, dtype=np.float32)[np.zeros(9, dtype=np.int64)]
+        pool = replace(make_pool(9), probabilities=sure, members=np.repeat(sure[:, None], 3, axis=1))
+
+        assert len(set(select(name, pool, 4, rng=np.random.default_rng(0)).tolist())) == 4
+
+    def test_records_stored_in_half_precision_are_taken_as_they_are(self, name: str) -> None:
+        pool = make_pool(200, dim=8, labeled=4)
+        halves = {column: getattr(pool, column).astype(np.float16) for column in COLUMNS if column != "scores"}
+        floats = {column: half.astype(np.float32) for column, half in halves.items()}
+
+        rows = select(name, replace(pool, **halves), 9, rng=np.random.default_rng(0))
+
+        assert rows.tolist() == select(name, replace(pool, **floats), 9, rng=np.random.default_rng(0)).tolist()
 
     def test_what_is_needed_and_missing_is_refused(self, name: str) -> None:
         for need in SELECTORS[name].needs:
@@ -81,19 +104,17 @@ class TestContract:
 
         assert selector.name == name
         assert selector.source
+        assert selector.cost
         assert selector.sentence.endswith(".")
 
 
-@pytest.mark.parametrize("name", ["top_k", "k_center"])
-def test_selectors_without_chance_choose_the_same_records_in_any_order(name: str) -> None:
+@pytest.mark.parametrize(("name", "k"), [("top_k", 15), ("k_center", 15), ("batch_bald", 3)])
+def test_selectors_without_chance_choose_the_same_records_in_any_order(name: str, k: int) -> None:
     pool = make_pool(300)
-    assert pool.scores is not None
-    assert pool.embedding is not None
     order = np.random.default_rng(1).permutation(300)
-    shuffled = Pool(300, scores=pool.scores[order], embedding=pool.embedding[order])
 
-    rows = select(name, pool, 15, rng=np.random.default_rng(0))
-    again = select(name, shuffled, 15, rng=np.random.default_rng(0))
+    rows = select(name, pool, k, rng=np.random.default_rng(0))
+    again = select(name, pool.take(order), k, rng=np.random.default_rng(0))
 
     assert order[again].tolist() == rows.tolist()
 
@@ -114,8 +135,8 @@ def test_clustering_selectors_find_well_separated_groups_in_any_order(name: str)
 
 
 def test_an_unknown_selector_is_refused_with_the_names() -> None:
-    with pytest.raises(ConfigError, match=r"'badge' is unknown; choose one of k_center, kmeans, .*top_k"):
-        select("badge", make_pool(2), 1, rng=np.random.default_rng(0))
+    with pytest.raises(ConfigError, match=r"'guess' is unknown; choose one of badge, .*k_center, kmeans, .*top_k"):
+        select("guess", make_pool(2), 1, rng=np.random.default_rng(0))
 
 
 def test_a_pool_whose_columns_disagree_is_refused() -> None:
@@ -124,13 +145,24 @@ def test_a_pool_whose_columns_disagree_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_not_numbers_are_refused_with_the_row(bad: float) -> None:
-    pool = make_pool(4)
-    assert pool.embedding is not None
-    pool.embedding[2, 1] = bad
+@pytest.mark.parametrize("column", COLUMNS)
+def test_values_that_are_not_numbers_are_refused_with_the_row(column: str, bad: float) -> None:
+    pool = make_pool(4, labeled=4)
+    getattr(pool, column)[2] = bad
 
-    with pytest.raises(BadInput, match="embedding of row 2"):
-        select("k_center", pool, 1, rng=np.random.default_rng(0))
+    with pytest.raises(BadInput, match=f"{column} of row 2 is NaN or infinite"):
+        select("random", pool, 1, rng=np.random.default_rng(0))
+
+
+def test_columns_of_another_shape_are_refused() -> None:
+    pool = make_pool(4, labeled=3)
+    assert pool.labeled is not None
+    assert pool.members is not None
+
+    with pytest.raises(BadInput, match=r"labeled embeddings have shape \(3, 2\), those of the pool \(4, 3\)"):
+        select("k_center", replace(pool, labeled=pool.labeled[:, :2]), 1, rng=np.random.default_rng(0))
+    with pytest.raises(BadInput, match="members of a pool have 3 axes, not 2"):
+        select("batch_bald", replace(pool, members=pool.members[:, :, 0]), 1, rng=np.random.default_rng(0))
 
 
 class TestTopK:
@@ -141,6 +173,39 @@ class TestTopK:
         scores = np.random.default_rng(0).integers(0, 20, 500).astype(np.float32)
 
         assert top_k(scores, 60).tolist() == np.argsort(-scores, kind="stable")[:60].tolist()
+
+
+def textbook_in_float32(embedding: Array, k: int, first: int) -> list[int]:
+    """One pass over the pool a center, in single precision and with its rounding."""
+    norms = np.einsum("ij,ij->i", embedding, embedding)
+    nearest = np.full(len(embedding), np.inf, dtype=np.float32)
+    taken = [first]
+    while True:
+        distances = embedding @ embedding[taken[-1]]
+        distances *= -2
+        distances += norms
+        distances += norms[taken[-1]]
+        np.minimum(nearest, distances, out=nearest)
+        nearest[taken[-1]] = -np.inf
+        if len(taken) == k:
+            return taken
+        taken.append(int(nearest.argmax()))
+
+
+def hard_pools() -> dict[str, Array]:
+    """Where distances tie, nearly tie or lose digits."""
+    rng = np.random.default_rng(0)
+    cloud = rng.standard_normal((700, 64))
+    pools = {
+        "a grid": rng.integers(0, 4, (700, 6)),
+        "a few corners": np.eye(40)[rng.integers(0, 40, 700)],
+        "every record three times": np.repeat(cloud[:400], 3, axis=0)[rng.permutation(1200)],
+        "unit vectors": cloud / np.linalg.norm(cloud, axis=1, keepdims=True),
+        "one giant": np.vstack([cloud, np.full((1, 64), 1e6)]),
+        "far from zero": cloud + 100,
+        "one dimension": cloud[:, :1],
+    }
+    return {name: np.ascontiguousarray(points, dtype=np.float32) for name, points in pools.items()}
 
 
 def textbook_k_center(embedding: Array, k: int, start: list[int]) -> list[int]:
@@ -155,12 +220,32 @@ def textbook_k_center(embedding: Array, k: int, start: list[int]) -> list[int]:
 class TestKCenter:
     @pytest.mark.parametrize("n", [50, 700])
     def test_is_the_textbook_greedy(self, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("winnow.selection.k_center._FIRST_BLOCK", 16)  # makes the lazy part work on a small pool
+        monkeypatch.setattr("winnow.selection.k_center._REACH", 32)  # makes the lazy part work on a small pool
+        monkeypatch.setattr("winnow.selection.k_center._WIDTH", 16)
         embedding = np.random.default_rng(n).standard_normal((n, 6)).astype(np.float32)
 
         rows = k_center(embedding, 40).tolist()
 
         assert rows == textbook_k_center(embedding, 40, rows[:1])
+
+    @pytest.mark.parametrize(("reach", "width"), [(2048, 512), (32, 16)])
+    @pytest.mark.parametrize("name", hard_pools())
+    def test_ties_and_rounding_go_as_in_the_textbook(
+        self, name: str, reach: int, width: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("winnow.selection.k_center._REACH", reach)
+        monkeypatch.setattr("winnow.selection.k_center._WIDTH", width)
+        embedding = hard_pools()[name]
+        k = 35 if name == "a few corners" else 150
+
+        rows = k_center(embedding, k).tolist()
+
+        assert rows == textbook_in_float32(embedding, k, rows[0])
+
+    def test_when_everything_is_covered_the_rest_goes_in_order(self) -> None:
+        embedding = np.array([[0.1, 0.7], [0.3, 0.1], [0.1, 0.7], [0.3, 0.1], [0.1, 0.7]], dtype=np.float32)
+
+        assert k_center(embedding, 5).tolist() == [0, 1, 2, 3, 4]
 
     def test_starts_at_the_record_nearest_the_mean(self) -> None:
         embedding = np.array([[0, 0], [4, 0], [2, 1], [2, 9]], dtype=np.float32)  # mean (2, 2.5)
@@ -168,7 +253,8 @@ class TestKCenter:
         assert k_center(embedding, 1).tolist() == [2]
 
     def test_what_is_labeled_counts_as_covered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("winnow.selection.k_center._FIRST_BLOCK", 16)
+        monkeypatch.setattr("winnow.selection.k_center._REACH", 32)
+        monkeypatch.setattr("winnow.selection.k_center._WIDTH", 16)
         rng = np.random.default_rng(0)
         embedding = rng.standard_normal((300, 4)).astype(np.float32)
         both = np.vstack([embedding, embedding[:20]])
@@ -228,15 +314,49 @@ class TestKMeans:
         assert found.inertia == 0.0
         assert np.isfinite(found.centers).all()
 
-    def test_is_as_good_as_scikit_learn(self) -> None:
+    @pytest.mark.parametrize("name", ["cloud", "blobs", "line", "weighted", "far from zero"])
+    def test_is_as_good_as_scikit_learn(self, name: str) -> None:
         cluster = pytest.importorskip("sklearn.cluster")
         rng = np.random.default_rng(0)
-        points = (rng.standard_normal((600, 5)) + 6 * rng.integers(0, 4, (600, 1))).astype(np.float32)
-        theirs = cluster.KMeans(8, n_init=10, random_state=0).fit(points).inertia_
+        cloud = rng.standard_normal((300, 8))
+        points = {
+            "blobs": cloud + 6 * rng.integers(0, 4, (300, 1)),
+            "line": cloud[:, :1],
+            "far from zero": cloud + 3000,
+        }.get(name, cloud)
+        weights = rng.random(300) if name == "weighted" else None
+        seeds = range(8)
 
-        ours = min(kmeans(points, 8, rng=np.random.default_rng(seed), max_iter=100).inertia for seed in range(10))
+        theirs = [
+            cluster.KMeans(10, n_init=1, random_state=seed).fit(points, sample_weight=weights).inertia_
+            for seed in seeds
+        ]
+        ours = [
+            kmeans(points.astype(np.float32), 10, rng=np.random.default_rng(seed), weights=weights).inertia
+            for seed in seeds
+        ]
 
-        assert ours <= 1.02 * theirs
+        assert np.mean(ours) <= 1.02 * np.mean(theirs)
+
+    def test_many_clusters_fitted_by_their_neighbors_are_nearly_as_good(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        points = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
+        whole = kmeans(points, 150, rng=np.random.default_rng(0))
+
+        monkeypatch.setattr("winnow.selection.kmeans._MANY", 100)
+        monkeypatch.setattr("winnow.selection.kmeans._NEIGHBORS", 30)
+        found = kmeans(points, 150, rng=np.random.default_rng(0))
+
+        assert whole.inertia != found.inertia  # or nothing was tried
+        assert found.inertia <= 1.01 * whole.inertia
+        assert found.distances == pytest.approx(((points - found.centers[found.assignment]) ** 2).sum(axis=1), rel=1e-3)
+
+    def test_far_from_zero_distances_keep_their_digits(self) -> None:
+        points = np.array([[0, 0], [0, 2], [9, 0], [9, 2]], dtype=np.float32) + 30_000
+
+        found = kmeans(points, 2, rng=np.random.default_rng(0))
+
+        assert found.inertia == 4.0
+        assert sorted(found.centers.tolist()) == [[30_000, 30_001], [30_009, 30_001]]
 
     def test_a_large_input_is_fitted_on_a_sample_and_assigned_whole(self) -> None:
         rng = np.random.default_rng(0)
@@ -309,3 +429,45 @@ class TestNearDuplicates:
 
         assert len(whole) == 40
         assert blocked.tolist() == whole.tolist()
+
+    def test_is_the_rule_applied_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("winnow.selection.duplicates._BLOCK", 16)
+        embedding = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
+        embedding[::50] = 0.0
+        order = np.random.default_rng(1).permutation(300)
+        near = 1 - cosine(embedding) < 0.05
+        expected: list[int] = []
+        for row in order.tolist():
+            if not near[row, expected].any():
+                expected.append(row)
+
+        kept = suppress_near_duplicates(embedding, order, threshold=0.05)
+
+        assert kept.tolist() == expected
+
+    def test_rows_without_direction_are_near_nothing_at_any_threshold(self) -> None:
+        embedding = np.array([[0, 0], [1, 0], [0, 0], [-1, 0]], dtype=np.float32)
+
+        assert suppress_near_duplicates(embedding, np.arange(4), threshold=1.5).tolist() == [0, 1, 2, 3]
+        assert suppress_near_duplicates(embedding, np.arange(4), threshold=2.5).tolist() == [0, 1, 2]
+
+
+def cosine(embedding: Array) -> Array:
+    """Cosine of each pair; 0 with a row of length zero."""
+    lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
+    units = np.divide(embedding, lengths, out=np.zeros_like(embedding), where=lengths > 0)
+    return units @ units.T
+
+
+def test_the_shortlist_holds_as_many_records_as_are_expected_to_be_wrong() -> None:
+    # Forty records on a line, the doubtful ones at one end: ten of them share the expected errors.
+    line = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    scores = np.linspace(0, 1, 40, dtype=np.float32)
+    nearly_sure = np.full(40, 0.99, np.float32)
+    lost = np.zeros(40, np.float32)
+
+    few = margin_kmeans(scores, line, 2, rng=np.random.default_rng(0), confidence=nearly_sure)
+    many = margin_kmeans(scores, line, 2, rng=np.random.default_rng(0), confidence=lost)
+
+    assert few.min() >= 30  # 0.4 errors are expected: the floor of five records a place decides
+    assert many.min() < 20  # all are expected to be wrong: the batch covers the line

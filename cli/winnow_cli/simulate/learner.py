@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 import winnow_training
 from winnow.models.calibration import softmax
+from winnow.models.doubt import Doubt
 from winnow.models.evaluation import average_precision
 from winnow.models.predictions import Predictions
 from winnow.onnx.features import clean_text
-from winnow.selection.phases import NO_EVIDENCE, Evidence, evidence
 
 # The trainer's modules lie side by side in their container and import one another by plain names.
 sys.path.insert(0, str(Path(next(iter(winnow_training.__path__)))))
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(next(iter(winnow_training.__path__)))))
 import scipy.sparse
 from boosting import Forest
 from columns import Columns, Rows
-from committee import HeldOut, folds, principal, resample, signed, usable_folds
+from committee import HeldOut, folds, principal, resample, signed
 from examples import Example
 from fit import image_features
 from heads import share_of_unseen
@@ -76,6 +76,13 @@ class Problem:
     """Of a table: what trees read."""
     positive: int | None = None
     """The class whose average precision is the measure, if any."""
+    copies: Indices | None = None
+    """(n,) the same number for records with the same content; None when all differ."""
+
+    @property
+    def contents(self) -> Indices:
+        """(n,) which content each record has."""
+        return np.arange(self.size) if self.copies is None else self.copies
 
     @property
     def size(self) -> int:
@@ -88,18 +95,27 @@ class Problem:
         return "accuracy" if self.positive is None else "average precision"
 
     def split(self, seed: int, *, holdout: float, pool: int, test: int) -> tuple[Indices, Indices]:
-        """Pool and test rows of one seed, at most so many of each; of classes, each has its share of both."""
+        """Pool and test rows of one seed, about so many of each at most; of classes, each has its share of both.
+
+        Copies of one content are on one side.
+        """
         rng = np.random.default_rng([seed, 1])
-        order = rng.permutation(self.size)
+        _, first, which = np.unique(self.contents, return_index=True, return_inverse=True)
+        order = rng.permutation(len(first))
         if self.task == "classification":
             # Each class is spread evenly over the order, so that every prefix of it has the classes' shares.
-            place = np.empty(self.size)
+            place = np.empty(len(first))
+            classes = self.labels[first]
             for number in range(len(self.classes)):
-                inside = order[self.labels[order] == number]
+                inside = order[classes[order] == number]
                 place[inside] = (np.arange(len(inside)) + rng.random()) / max(len(inside), 1)
             order = np.argsort(place, kind="stable")
-        count = min(max(round(holdout * self.size), 1), test)
-        return np.sort(order[count : count + pool]), np.sort(order[:count])
+        reached = np.cumsum(np.bincount(which)[order])
+        judged = np.searchsorted(reached, min(max(round(holdout * self.size), 1), test)) + 1
+        asked = np.searchsorted(reached, min(int(reached[judged - 1]) + pool, self.size)) + 1
+        side = np.zeros(len(first), dtype=np.int8)
+        side[order[:judged]], side[order[judged:asked]] = 1, 2
+        return np.flatnonzero(side[which] == 2), np.flatnonzero(side[which] == 1)
 
 
 def of_vectors(vectors: Floats, labels: Any, *, classes: Sequence[str]) -> Problem:
@@ -154,7 +170,7 @@ class Fit:
 
     value: float
     predictions: Predictions
-    evidence: Evidence
+    doubt: Doubt | None
 
 
 class Learner:
@@ -167,7 +183,7 @@ class Learner:
         self._searched = 0
         self._found: Any = None
         self._head: tuple[npt.NDArray[np.int64], Head] | None = None
-        self._evidence: Evidence = NO_EVIDENCE
+        self._doubt: Doubt | None = None
 
     def fit(self, rows: Indices) -> Fit:
         """Fit on `rows` (m,). With labels of one class only, or a single number, the model knows that and nothing else."""
@@ -182,6 +198,10 @@ class Learner:
             return self._fit_table(rows, present, targets, rng)
         return self._fit_linear(rows, present, targets, rng)
 
+    def _groups(self, rows: Indices) -> list[str]:
+        """Names of contents: copies are not held out of one another."""
+        return [str(content) for content in self.problem.contents[rows]]
+
     def _due(self, labels: int) -> bool:
         if labels < SEARCH_AGAIN * self._searched and self._found is not None:
             return False
@@ -191,16 +211,12 @@ class Learner:
     def _fit_linear(self, rows: Indices, present: Indices, targets: Indices, rng: np.random.Generator) -> Fit:
         features = self.problem.features[rows]
         if self._due(len(rows)):
-            fold = folds(targets, groups=[str(row) for row in rows], rng=rng)
+            fold = folds(targets, groups=self._groups(rows), rng=rng)
             held_out = HeldOut(features, targets, fold=fold, classes=len(present))
             cost = held_out.best_cost()
             temperature, _, _ = held_out.calibrate(cost)
             self._found = cost, temperature
-            numbers = usable_folds(targets, fold)[1]
-            if numbers:
-                logits = held_out.raw(cost, numbers)
-                truth = np.concatenate([targets[fold == number] for number in numbers])
-                self._evidence = evidence(softmax(logits, temperature=temperature), truth)
+            self._doubt = held_out.doubt(cost, temperature=temperature)
         cost, temperature = self._found
         start = self._start(present, width=features.shape[1])
         head = fit_logistic(features, targets, classes=len(present), cost=cost, rounds=ROUNDS, start=start)
@@ -239,13 +255,10 @@ class Learner:
             positive = self.problem.positive
             wanted = int(np.searchsorted(present, positive)) if positive is not None and positive in present else None
             kind = Classes.of(targets, positive=wanted)
-            search = Search(read, kind, groups=[str(row) for row in rows], seed=self._seed, rng=rng)
+            search = Search(read, kind, groups=self._groups(rows), seed=self._seed, rng=rng)
             recipe = search.best()
-            temperature, _ = search.figures(recipe)
-            self._found = final(recipe), temperature
-            held_out = search.held_out(recipe)
-            if held_out is not None:
-                self._evidence = evidence(softmax(held_out[0], temperature=temperature), held_out[1])
+            temperature, figures = search.figures(recipe)
+            self._found, self._doubt = (final(recipe), temperature), Doubt.of(figures)
         recipe, temperature = self._found
         if recipe.trees is None:
             head = fit_logistic(read.features, targets, classes=len(present), cost=recipe.cost, rounds=ROUNDS)
@@ -289,7 +302,7 @@ class Learner:
         if members is not None:
             committee = self._spread(softmax(members, temperature=temperature), present, labels=labels)
         predictions = Predictions(pool, self.problem.embedding[self.pool], committee)
-        return Fit(value, predictions, self._evidence)
+        return Fit(value, predictions, self._doubt)
 
     def _spread(self, probabilities: Any, present: Indices, *, labels: int) -> Floats:
         """Probabilities (…, P) of the classes `present` over all classes, as the trained graph gives them."""
@@ -304,7 +317,7 @@ class Learner:
         assert self.problem.rows is not None  # a table
         problem, read = Numbers.of(self.problem.labels[rows]), self.problem.rows.take(rows)
         if self._due(len(rows)):
-            search = Search(read, problem, groups=[str(row) for row in rows], seed=self._seed, rng=rng)
+            search = Search(read, problem, groups=self._groups(rows), seed=self._seed, rng=rng)
             recipe = search.best()
             self._found = final(recipe)
         recipe = self._found
@@ -332,7 +345,7 @@ class Learner:
             np.zeros((len(self.pool), 0), np.float32), self.problem.embedding[self.pool], members,
             said[: len(self.pool)].astype(np.float32),
         )  # fmt: skip
-        return Fit(value, predictions, self._evidence)
+        return Fit(value, predictions, self._doubt)
 
 
 def _numbers_by(

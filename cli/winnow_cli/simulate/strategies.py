@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice, score
 from winnow.errors import ConfigError
+from winnow.loop import Acquisition
 from winnow.models.predictions import Predictions
-from winnow.selection import SELECTORS, Pool, select
+from winnow.selection import SELECTORS, Pool, active, select
+from winnow.selection.phases import decide
 from winnow_cli.errors import UsageError
 from winnow_cli.simulate.trial import Contender, Indices, State
 
@@ -26,22 +30,63 @@ COMPARED = {
 
 @dataclass(frozen=True)
 class Paired:
-    """Scores of one table entry, and the set that another makes of them."""
+    """Scores of one table entry, or none, and the set that another makes of them."""
 
-    strategy: str
+    strategy: str | None
     selector: str
 
     def __call__(self, state: State) -> Indices:
         free = state.free
-        said = of_rows(state, free)
-        given = score(self.strategy, said, rng=state.rng)
-        pool = Pool(len(free), scores=given, embedding=said.embedding, labeled=state.embedding[state.labeled])
+        pool = pool_of(state, free, strategy=self.strategy)
         return free[select(self.selector, pool, state.k, rng=state.rng)]
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The active arm of a loop whose file says nothing about acquisition."""
+
+    strategy: str
+    selector: str
+    cold_start: str
+    near_duplicate_distance: float
+
+    @classmethod
+    def of(cls, task: str) -> Fresh:
+        said = Acquisition()
+        return cls(DEFAULTS[task], said.selector, said.cold_start, said.near_duplicate_distance)
+
+    def __call__(self, state: State) -> Indices:
+        # As in a loop, a content is one candidate however often it occurs, and none once it has been asked.
+        fresh = state.free[~np.isin(state.contents[state.free], state.contents[state.labeled])]
+        free = fresh[np.sort(np.unique(state.contents[fresh], return_index=True)[1])]
+        cold = decide(state.doubt, bootstrap=state.predictions is None).phase == "coverage"
+        rows = active.choose(
+            Pool(len(free), embedding=state.embedding[free], labeled=state.embedding[state.labeled])
+            if cold
+            else pool_of(state, free, strategy=self.strategy),
+            state.k, selector=self.cold_start if cold else self.selector, rng=state.rng,
+            near_duplicate_distance=self.near_duplicate_distance,
+        )  # fmt: skip
+        # Places that near-duplicates leave open are the control arm's.
+        chosen = free[rows]
+        rest = state.rng.permutation(np.setdiff1d(free, chosen))
+        copies = state.rng.permutation(np.setdiff1d(state.free, free))
+        return np.concatenate([chosen, rest, copies])[: state.k]
 
 
 def by_chance(state: State) -> Indices:
     """A uniform sample of what is free."""
     return state.rng.permutation(state.free)[: state.k]
+
+
+def pool_of(state: State, rows: Indices, *, strategy: str | None) -> Pool:
+    """Some rows of the pool as selectors take them, with a strategy's scores."""
+    said = of_rows(state, rows)
+    classified = said.probabilities.shape[1] > 0
+    return Pool(
+        len(rows), scores=None if strategy is None else score(strategy, said, rng=state.rng), embedding=said.embedding,
+        labeled=state.embedding[state.labeled], confidence=said.probabilities.max(axis=1) if classified else None,
+    )  # fmt: skip
 
 
 def of_rows(state: State, rows: Indices) -> Predictions:
@@ -62,6 +107,9 @@ def contender(name: str, *, task: str, members: int) -> Contender:
     """
     if name == RANDOM:
         return Contender(name, by_chance)
+    if name == DEFAULT:
+        fresh = Fresh.of(task)
+        return Contender(name, fresh, members=_asks_members(fresh.strategy, fresh.selector), starts=True)
     scores, _, selector = name.partition("+")
     if not selector:
         scores, selector = (DEFAULTS[task], name) if name in SELECTORS else (name, "top_k")
@@ -80,8 +128,13 @@ def contender(name: str, *, task: str, members: int) -> Contender:
             f"strategy {name}: {selector} needs probabilities, which a regression does not give; name any of "
             f"{', '.join(known(task))}"
         )
-    asks = "members" in STRATEGIES[scores].needs | SELECTORS[selector].needs
-    return Contender(name, Paired(scores, selector), members=asks)
+    if name == selector and "scores" not in SELECTORS[selector].needs:
+        return Contender(name, Paired(None, selector), members="members" in set(SELECTORS[selector].needs))
+    return Contender(name, Paired(scores, selector), members=_asks_members(scores, selector))
+
+
+def _asks_members(strategy: str, selector: str) -> bool:
+    return "members" in {*STRATEGIES[strategy].needs, *SELECTORS[selector].needs}
 
 
 def known(task: str) -> list[str]:

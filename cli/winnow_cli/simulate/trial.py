@@ -26,7 +26,7 @@ class Fit(Protocol):
 
     value: float
     predictions: Predictions
-    evidence: Any
+    doubt: Any
 
 
 class Learner(Protocol):
@@ -45,6 +45,9 @@ class Problem(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def contents(self) -> Indices: ...
 
     @property
     def measure(self) -> str: ...
@@ -87,6 +90,8 @@ class State:
     """Records to choose."""
     embedding: npt.NDArray[np.float32]
     """(n, dim) of the whole pool."""
+    contents: Indices
+    """(n,) the same number for records with the same content."""
     labeled: Indices
     """(m,) rows asked so far, in order."""
     labels: npt.NDArray[Any]
@@ -95,7 +100,7 @@ class State:
     classes: tuple[str, ...]
     predictions: Predictions | None
     """What the model says of the whole pool; None before the first labels."""
-    evidence: Any
+    doubt: Any
     """What the learner measured on held-out labels; None before the first labels."""
     memory: dict[str, Any]
     """A strategy's own notes, kept from batch to batch."""
@@ -185,9 +190,10 @@ def run_trial(
 
     def choose(k: int, labeled: Indices, fit: Fit | None) -> Indices:
         state = State(
-            k=k, embedding=problem.embedding[pool], labeled=labeled, labels=problem.labels[pool[labeled]],
+            k=k, embedding=problem.embedding[pool], contents=problem.contents[pool], labeled=labeled,
+            labels=problem.labels[pool[labeled]],
             task=problem.task, classes=problem.classes, predictions=None if fit is None else fit.predictions,
-            evidence=None if fit is None else fit.evidence, memory=memory,
+            doubt=None if fit is None else fit.doubt, memory=memory,
             rng=np.random.default_rng([seed, len(labeled) + 1, stream]),
         )  # fmt: skip
         started = time.process_time()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice
 from winnow.errors import ConfigError
 from winnow.records import Kind
-from winnow.selection import SELECTORS
+from winnow.selection import SELECTING, SELECTORS
 from winnow.tables import MAX_NAME, RESERVED, ColumnKind
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -145,7 +145,10 @@ class Acquisition(Section):
         "margin",
         description="Score of the active arm once a trained champion exists; of regression by default variance.",
     )
-    selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
+    selector: str = Field(
+        SELECTING["classification"]["selector"],
+        description="How a batch is made of the scores; of regression by default stratified.",
+    )
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
     uniform_per_object: int = Field(
@@ -156,7 +159,10 @@ class Acquisition(Section):
         description="Candidates forwarded a day for their score once more records than this arrive; 0 means no limit.",
     )  # fmt: skip
     near_duplicate_distance: float = Field(
-        0.02, ge=0.0, le=2.0, description="Records nearer than this (cosine distance) are asked once a batch."
+        0.02,
+        ge=0.0,
+        le=2.0,
+        description="Records nearer than this (cosine distance) are asked once a batch; of tables by default 0, which asks all.",
     )
     min_fresh_share: Share = Field(0.9, description="Share of the pool the champion must have scored before selecting.")
     arms: Arms = Field(default_factory=Arms, description="Division of a batch.")
@@ -325,12 +331,18 @@ class Loop(Section):
     def _defaults_of_the_task(cls, body: Any) -> Any:
         """What a section leaves out means what fits the task's type."""
         task = body.get("task") if isinstance(body, dict) else None
-        if (task.get("type") if isinstance(task, dict) else getattr(task, "type", None)) != "regression":
+        if not isinstance(task, dict | Task):
             return body
-        fitting = {
-            "acquisition": {"strategy": DEFAULTS["regression"]},
-            "quality": {"consensus": CONSENSUS["regression"][0]},
+        said = task if isinstance(task, dict) else task.__dict__
+        fitting: dict[str, dict[str, Any]] = {
+            "acquisition": dict(SELECTING.get(said.get("type", ""), {})),
+            "quality": {},
         }
+        if said.get("kind") == "table":
+            fitting["acquisition"]["near_duplicate_distance"] = 0.0
+        if said.get("type") == "regression":
+            fitting["acquisition"]["strategy"] = DEFAULTS["regression"]
+            fitting["quality"]["consensus"] = CONSENSUS["regression"][0]
         given = {name: body.get(name, {}) for name in fitting}
         return {**body, **{name: {**fitting[name], **own} for name, own in given.items() if isinstance(own, dict)}}
 

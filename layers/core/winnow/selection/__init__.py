@@ -10,23 +10,41 @@ from collections.abc import Mapping
 import numpy as np
 
 from winnow.errors import BadInput, ConfigError
-from winnow.selection.distances import squared_norms
+from winnow.selection.badge import BADGE
+from winnow.selection.batch_bald import BATCH_BALD
+from winnow.selection.cluster_margin import CLUSTER_MARGIN
+from winnow.selection.distances import Vectors, as_floats, blocks, squared_norms
 from winnow.selection.k_center import K_CENTER
 from winnow.selection.kmeans import KMEANS
 from winnow.selection.margin_kmeans import MARGIN_KMEANS
+from winnow.selection.power import POWER
 from winnow.selection.selector import Indices, Pool, Selector
+from winnow.selection.stratified import STRATIFIED
 from winnow.selection.top_k import RANDOM, TOP_K, top_k
+from winnow.selection.typiclust import TYPICLUST
 
 SELECTORS: Mapping[str, Selector] = {
     selector.name: selector
     for selector in (
         TOP_K,
+        POWER,
         MARGIN_KMEANS,
-        KMEANS,
+        CLUSTER_MARGIN,
+        BADGE,
+        BATCH_BALD,
         K_CENTER,
+        KMEANS,
+        TYPICLUST,
+        STRATIFIED,
         RANDOM,
     )
 }
+
+SELECTING: Mapping[str, Mapping[str, str]] = {
+    "classification": {"selector": MARGIN_KMEANS.name},
+    "regression": {"selector": STRATIFIED.name},
+}
+"""What makes the active arm of a task for which nothing was chosen."""
 
 
 def select(selector: str, pool: Pool, k: int, *, rng: np.random.Generator) -> Indices:
@@ -36,8 +54,8 @@ def select(selector: str, pool: Pool, k: int, *, rng: np.random.Generator) -> In
     the first rows. Records that tie go by their order in the pool, so bring the pool into an order that does not depend
     on chance (`plan_arms` orders by uniform key).
 
-    Raises ConfigError for an unknown selector or a pool without what it needs, BadInput for scores or embeddings that
-    are NaN, infinite or not one a row.
+    Raises ConfigError for an unknown selector or a pool without what it needs, BadInput for columns that are NaN,
+    infinite, not one a row or of the wrong shape.
 
     >>> pool = Pool(3, scores=np.float32([0.2, 0.9, 0.5]))
     >>> select("top_k", pool, 2, rng=np.random.default_rng(0)).tolist()
@@ -62,15 +80,46 @@ def select(selector: str, pool: Pool, k: int, *, rng: np.random.Generator) -> In
 
 
 def _check(pool: Pool) -> None:
-    for name, values in (("scores", pool.scores), ("embedding", pool.embedding)):
+    columns: list[tuple[str, Vectors | None, int]] = [
+        ("scores", pool.scores, 1),
+        ("confidence", pool.confidence, 1),
+        ("embedding", pool.embedding, 2),
+        ("probabilities", pool.probabilities, 2),
+        ("members", pool.members, 3),
+    ]
+    for name, values, axes in columns:
         if values is None:
             continue
         if len(values) != pool.size:
             raise BadInput(f"the pool has {pool.size} records but {len(values)} rows of {name}", code="pool-shape")
-        finite = np.isfinite(values if values.ndim == 1 else squared_norms(values))
-        if not finite.all():
-            row = int(np.argmin(finite))
-            raise BadInput(f"{name} of row {row} is NaN or infinite; score it again", code="pool-values")
+        if values.ndim != axes:
+            raise BadInput(f"{name} of a pool have {axes} axes, not {values.ndim}", code="pool-shape")
+        _check_finite(name, pool.squared_norms if name == "embedding" else _sums(values))
+    if pool.labeled is not None and pool.embedding is not None and len(pool.labeled):
+        if pool.labeled.shape[1:] != pool.embedding.shape[1:]:
+            raise BadInput(
+                f"labeled embeddings have shape {pool.labeled.shape}, those of the pool {pool.embedding.shape}",
+                code="pool-shape",
+            )
+        _check_finite("labeled", squared_norms(pool.labeled))
 
 
-__all__ = ["SELECTORS", "Indices", "Pool", "Selector", "select"]
+def _sums(values: Vectors) -> Vectors:
+    """One number a row, (n,), finite where all of the row are."""
+    if values.ndim == 1:
+        return values
+    sums = np.empty(len(values), dtype=np.float32)
+    for block in blocks(len(values)):
+        rows = as_floats(values[block]).reshape(len(sums[block]), -1)
+        sums[block] = rows @ np.ones(rows.shape[1], dtype=np.float32)
+    return sums
+
+
+def _check_finite(name: str, numbers: Vectors) -> None:
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise BadInput(f"{name} of row {row} is NaN or infinite; score it again", code="pool-values")
+
+
+__all__ = ["SELECTING", "SELECTORS", "Indices", "Pool", "Selector", "select"]

@@ -14,19 +14,14 @@ import numpy.typing as npt
 
 from winnow.errors import BadInput, ConfigError
 from winnow.records import Arm
-from winnow.selection import SELECTORS, Pool, select
+from winnow.selection import SELECTORS, Pool
+from winnow.selection.active import choose
 from winnow.selection.distances import Floats
-from winnow.selection.duplicates import suppress_near_duplicates
 from winnow.selection.selector import Indices
 from winnow.selection.top_k import top_k
 
 UNIFORM = "uniform"
 """Strategy noted on picks that are a uniform sample; their score is the uniform key."""
-
-_SHORTLIST = 20
-"""Near-duplicate-free records offered to a score-driven selector for each place: twice what the widest one looks at."""
-_ROUNDS = 5
-"""Times a selector is asked for places that near-duplicates left open; when that is not enough the pool is poor."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +76,8 @@ class ScoredPool:
     """(n, dim)."""
     predicted: Sequence[str] | None = None
     """The champion's class for each record; None for a regression, where nothing is of a rare class."""
+    confidence: npt.NDArray[np.float32] | None = None
+    """(n,) probability of the predicted class; None for a regression."""
     excluded: npt.NDArray[np.bool_] | None = None
     """(n,) True where a record is reserved, labeled or otherwise not to be asked."""
     labeled: Floats | None = None
@@ -88,7 +85,7 @@ class ScoredPool:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        for name in ("roles", "keys", "clusters", "scores", "embedding", "predicted", "excluded"):
+        for name in ("roles", "keys", "clusters", "scores", "embedding", "predicted", "confidence", "excluded"):
             column = getattr(self, name)
             if column is not None and len(column) != n:
                 raise BadInput(f"{n} candidate ids but {len(column)} {name}", code="candidates-shape")
@@ -241,32 +238,18 @@ def _take_rare(draft: _Draft, places: int, *, policy: ArmPolicy) -> int:
 
 def _take_active(draft: _Draft, places: int, *, policy: ArmPolicy, bootstrap: bool, rng: np.random.Generator) -> int:
     name = policy.cold_selector if bootstrap else policy.selector
-    strategy = f"coverage:{name}" if bootstrap else policy.strategy
-    threshold = policy.near_duplicate_distance
-    labeled = draft.candidates.labeled
     positions = draft.open("train") if bootstrap else draft.best_open("train")
-    embedding = draft.embedding(positions)
-    chosen = np.empty(0, dtype=np.int64)
-    for _ in range(_ROUNDS):
-        wanted = places - len(chosen)
-        if wanted <= 0 or not len(positions):
-            break
-        if "scores" in SELECTORS[name].needs:
-            # So that a selector that looks only at the top of the ranking sees different things there.
-            ranking = top_k(draft.scores[positions], len(positions))
-            limit = max(_SHORTLIST * wanted, 1000)
-            distinct = suppress_near_duplicates(
-                embedding, ranking, threshold=threshold, limit=limit, against=draft.embedding(chosen)
-            )
-            positions, embedding = positions[np.sort(distinct)], embedding[np.sort(distinct)]
-        covered = draft.embedding(chosen) if labeled is None else np.vstack([labeled, draft.embedding(chosen)])
-        scores = None if bootstrap else draft.scores[positions]
-        pool = Pool(len(positions), scores=scores, embedding=embedding, labeled=covered)
-        rows = select(name, pool, wanted, rng=rng)
-        kept = suppress_near_duplicates(embedding, rows, threshold=threshold, against=draft.embedding(chosen))
-        chosen = np.concatenate([chosen, positions[kept]])
-        rest = np.setdiff1d(np.arange(len(positions)), rows)
-        positions, embedding = positions[rest], embedding[rest]
+    confidence = draft.candidates.confidence
+    pool = Pool(
+        len(positions),
+        scores=None if bootstrap else draft.scores[positions],
+        embedding=draft.embedding(positions),
+        labeled=draft.candidates.labeled,
+        confidence=None if bootstrap or confidence is None else confidence[draft.order[positions]],
+    )
+    rows = choose(pool, places, selector=name, rng=rng, near_duplicate_distance=policy.near_duplicate_distance)
+    chosen = positions[rows]
     noted = [None if bootstrap else float(score) for score in draft.scores[chosen]]
+    strategy = f"coverage:{name}" if bootstrap else policy.strategy
     draft.take(chosen, arm="active", strategy=strategy, scores=noted)
     return len(chosen)

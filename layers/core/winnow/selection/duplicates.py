@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from winnow.selection.distances import Floats, squared_norms
+from winnow.selection.distances import Floats, Vectors, as_floats, squared_norms
 from winnow.selection.selector import Indices
 
 _BLOCK = 512
 
 
 def suppress_near_duplicates(
-    embedding: Floats, order: Indices, *, threshold: float, limit: int | None = None, against: Floats | None = None
+    embedding: Vectors, order: Indices, *, threshold: float, limit: int | None = None, against: Vectors | None = None
 ) -> Indices:
     """Rows of `order`, in that order, without those nearer than `threshold` to one kept before (or to `against`).
 
@@ -26,28 +27,36 @@ def suppress_near_duplicates(
     if threshold <= 0.0 or limit <= 0:
         return order[:limit]
     ceiling = np.float32(1.0 - threshold)
-    kept: list[int] = []
-    directions = [] if against is None or not len(against) else [_directions(against)]
+    kept: list[Indices] = []
+    left = limit
+    directions = [] if against is None or not len(against) else [_directions(against)[0]]
     for start in range(0, len(order), _BLOCK):
         rows = order[start : start + _BLOCK]
-        units = _directions(embedding[rows])
+        units, nowhere = _directions(embedding[rows])
         free = np.ones(len(rows), dtype=bool)
         for earlier in directions:
             free &= (units @ earlier.T).max(axis=1) <= ceiling
-        within = units @ units.T
-        chosen: list[int] = []
-        for row in np.flatnonzero(free):
-            if len(kept) + len(chosen) < limit and not (within[row, chosen] > ceiling).any():
-                chosen.append(int(row))
-        kept.extend(int(rows[row]) for row in chosen)
-        if len(kept) >= limit:
+        close = units @ units.T > ceiling
+        np.fill_diagonal(close, False)
+        close[nowhere] = close[:, nowhere] = False
+        free |= nowhere
+        for row in np.flatnonzero(free & close.any(axis=1)):
+            if free[row]:  # else one before it has taken its place
+                free[row + 1 :] &= ~close[row, row + 1 :]
+        chosen = np.flatnonzero(free)[:left]
+        kept.append(rows[chosen])
+        left -= len(chosen)
+        if left <= 0:
             break
-        if chosen:
+        chosen = chosen[~nowhere[chosen]]
+        if len(chosen):
             directions.append(units[chosen])
-    return np.array(kept, dtype=np.int64)
+    return np.concatenate(kept)
 
 
-def _directions(points: Floats) -> Floats:
-    lengths = np.sqrt(squared_norms(points))
-    lengths[lengths == 0.0] = 1.0
-    return (points / lengths[:, None]).astype(np.float32, copy=False)
+def _directions(points: Vectors) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """The points at length one, and which of them have no direction."""
+    floats = as_floats(points)
+    lengths = np.sqrt(squared_norms(floats))
+    nowhere = lengths == 0.0
+    return (floats / np.where(nowhere, 1.0, lengths)[:, None]).astype(np.float32, copy=False), nowhere

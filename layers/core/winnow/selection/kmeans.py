@@ -7,11 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from winnow.selection.distances import Floats, nearest, squared_norms
+from winnow.selection.distances import BLOCK, Floats, Vectors, as_floats, nearest, squared_norms
 from winnow.selection.selector import Indices, Pool, Selector
 
 _POINTS_A_CENTER = 256
 """Centers are fitted on at most this many points each: more move a mean by less than its clusters' spread."""
+_SEEDED = 4096
+"""Points among which starting centers are drawn, or four a center where that is more."""
+_NEIGHBORS = 64
+"""With many centers a point is compared, while they are fitted, with those nearest to its own: it hardly ever goes
+farther in one round, and a round costs no more for more clusters."""
+_MANY = 512
+_FAR = 16.0
+"""Points whose mean is this many times farther from zero (squared) than from them are moved there first: differences of
+large squares lose the small ones in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,47 +34,8 @@ class Clustering:
     inertia: float
 
 
-def _seeds(points: Floats, k: int, *, weights: npt.NDArray[np.float64], rng: np.random.Generator) -> Floats:
-    """k starting centers: each drawn with probability weight x squared distance to the nearest one before it."""
-    norms = squared_norms(points)
-    centers = np.empty((k, points.shape[1]), dtype=np.float32)
-    closest = np.ones(len(points), dtype=np.float64)
-    for index in range(k):
-        mass = np.cumsum(weights * closest)
-        if mass[-1] > 0.0:
-            row = min(int(np.searchsorted(mass, rng.random() * mass[-1], side="right")), len(points) - 1)
-        else:  # every point coincides with a center already
-            row = int(rng.integers(len(points)))
-        centers[index] = points[row]
-        distances = np.maximum(norms + norms[row] - 2 * (points @ points[row]), 0.0).astype(np.float64)
-        distances[row] = 0.0
-        closest = distances if index == 0 else np.minimum(closest, distances)
-    return centers
-
-
-def _means(
-    points: Floats, centers: Floats, *, weights: npt.NDArray[np.float64], assignment: Indices, distances: Floats
-) -> Floats:
-    """Weighted means of the clusters; one without weight restarts at one of the points farthest from their centers."""
-    k = len(centers)
-    order = np.argsort(assignment, kind="stable")
-    starts = np.searchsorted(assignment[order], np.arange(k))
-    mass = np.bincount(assignment, weights=weights, minlength=k)
-    weighted = points[order] * weights[order, None].astype(np.float32)
-    means = centers.copy()
-    filled = np.flatnonzero(mass > 0.0)
-    if filled.size:
-        # A cluster of mass 0 lends its slice to the one before it, which is right: its points weigh nothing.
-        sums = np.add.reduceat(weighted, starts[filled], axis=0)
-        means[filled] = sums / mass[filled, None].astype(np.float32)
-    empty = np.flatnonzero(mass <= 0.0)
-    if empty.size:
-        means[empty] = points[np.argsort(-(distances * weights), kind="stable")[: empty.size]]
-    return means
-
-
 def kmeans(
-    points: Floats,
+    points: Vectors,
     k: int,
     *,
     rng: np.random.Generator,
@@ -76,7 +46,8 @@ def kmeans(
     """Weighted k-means of points (n, dim), until a round lowers the inertia by less than `tolerance` of itself.
 
     Seeds are k-means++; k > n gives n centers. Weights (n,) must not be negative; without them every point weighs 1.
-    Large inputs are fitted on a sample of 256 points a center and assigned as a whole.
+    Large inputs are fitted on a sample of 256 points a center and assigned as a whole. While more than 512 centers are
+    fitted, a point looks for a nearer one among the 64 nearest to its own.
 
     Source: Lloyd, Least Squares Quantization in PCM, 1982; Arthur and Vassilvitskii, k-means++, 2007.
 
@@ -89,23 +60,135 @@ def kmeans(
     mass = np.ones(n) if weights is None else weights.astype(np.float64)
     if k <= 0:
         nothing = np.empty(0, dtype=np.float32)
-        return Clustering(points[:0], np.empty(0, dtype=np.int64), nothing, 0.0)
-    if n > _POINTS_A_CENTER * k:
-        sample = np.sort(rng.choice(n, _POINTS_A_CENTER * k, replace=False))
-        fitted, fitted_mass = points[sample], mass[sample]
-    else:
-        fitted, fitted_mass = points, mass
+        return Clustering(as_floats(points[:0]), np.empty(0, dtype=np.int64), nothing, 0.0)
+    some = n > _POINTS_A_CENTER * k
+    sample = np.sort(rng.choice(n, _POINTS_A_CENTER * k, replace=False)) if some else slice(None)
+    fitted, fitted_mass = as_floats(points[sample]), mass[sample]
+    middle = _far_middle(fitted)
+    if middle is not None:
+        fitted = fitted - middle
     centers = _seeds(fitted, k, weights=fitted_mass, rng=rng)
+    lloyd = _Lloyd(fitted, centers, fitted_mass)
     before = np.inf
     for _ in range(max_iter):
-        assignment, distances = nearest(fitted, centers)
-        inertia = float((distances * fitted_mass).sum())
+        inertia = lloyd.inertia()
         if before - inertia <= tolerance * inertia:
             break
         before = inertia
-        centers = _means(fitted, centers, weights=fitted_mass, assignment=assignment, distances=distances)
+        lloyd.step()
+    centers = lloyd.centers
+    if middle is not None:
+        points = points - middle
     assignment, distances = nearest(points, centers)
+    if middle is not None:
+        centers = centers + middle
     return Clustering(centers, assignment, distances, float((distances * mass).sum()))
+
+
+def _far_middle(points: Floats) -> Floats | None:
+    """The mean (dim,), where it is so far from zero that distances would suffer; else None."""
+    few = points[:: max(1, len(points) // 1000)].astype(np.float64)
+    mean = few.mean(axis=0)
+    return mean.astype(np.float32) if (mean**2).sum() > _FAR * few.var(axis=0).sum() else None
+
+
+def _seeds(points: Floats, k: int, *, weights: npt.NDArray[np.float64], rng: np.random.Generator) -> Floats:
+    """k starting centers: each the best of a few points drawn by weight x squared distance to the nearest before it."""
+    if len(points) > max(_SEEDED, 4 * k):
+        sample = np.sort(rng.choice(len(points), max(_SEEDED, 4 * k), replace=False))
+        points, weights = points[sample], weights[sample]
+    norms = squared_norms(points)
+    centers = np.empty((k, points.shape[1]), dtype=np.float32)
+    closest = np.full(len(points), np.inf, dtype=np.float32)
+    light = weights.astype(np.float32)
+    mass = np.cumsum(weights)
+    trials = 1
+    for index in range(k):
+        if mass[-1] > 0.0:
+            drawn = np.minimum(np.searchsorted(mass, rng.random(trials) * mass[-1], side="right"), len(points) - 1)
+        else:  # every point of any weight coincides with a center already
+            drawn = rng.integers(len(points), size=1)
+        distances = (-2 * points[drawn]) @ points.T
+        distances += norms[drawn, None]
+        distances += norms
+        np.clip(distances, 0.0, closest, out=distances)
+        best = int(np.argmin(distances @ light))
+        centers[index], closest = points[drawn[best]], distances[best]
+        closest[drawn[best]] = 0.0
+        mass = np.cumsum(weights * closest)
+        trials = 2 + int(np.log(k))
+    return centers
+
+
+class _Lloyd:
+    """Rounds of k-means. Sums of clusters are kept and only points that change theirs are added and subtracted."""
+
+    def __init__(self, points: Floats, centers: Floats, weights: npt.NDArray[np.float64]) -> None:
+        self.points, self.centers, self.weights = points, centers, weights
+        self._norms = squared_norms(points)
+        self.assignment, self.distances = nearest(points, centers)
+        self._sums = np.zeros(centers.shape)
+        self._add(np.arange(len(points)), self.assignment, sign=1.0)
+
+    def inertia(self) -> float:
+        return float((self.distances * self.weights).sum())
+
+    def step(self) -> None:
+        """Move the centers to the weighted means of their clusters, then every point to the nearest."""
+        moved = self._move()
+        before = self.assignment
+        if len(self.centers) > _MANY:
+            self._assign_to_neighbors(moved)
+        else:
+            self.assignment, self.distances = nearest(self.points, self.centers)
+        changed = np.flatnonzero(before != self.assignment)
+        self._add(changed, before[changed], sign=-1.0)
+        self._add(changed, self.assignment[changed], sign=1.0)
+
+    def _add(self, rows: Indices, clusters: Indices, *, sign: float) -> None:
+        order = np.argsort(clusters, kind="stable")
+        for start in range(0, len(rows), BLOCK):  # short runs in float32, their sums in float64
+            chunk = order[start : start + BLOCK]
+            weighted = self.points[rows[chunk]] * (sign * self.weights[rows[chunk], None]).astype(np.float32)
+            which, first = np.unique(clusters[chunk], return_index=True)
+            self._sums[which] += np.add.reduceat(weighted, first, axis=0)
+
+    def _move(self) -> npt.NDArray[np.bool_]:
+        """Which centers have moved. One without weight restarts at one of the points farthest from their centers."""
+        mass = np.bincount(self.assignment, weights=self.weights, minlength=len(self.centers))
+        filled = mass > 0.0
+        moved = self.centers.copy()
+        moved[filled] = self._sums[filled] / mass[filled, None]
+        empty = np.flatnonzero(~filled)
+        if empty.size:
+            farthest = np.argsort(-(self.distances * self.weights), kind="stable")
+            moved[empty] = self.points[farthest[: empty.size]]
+        old, self.centers = self.centers, moved
+        changed: npt.NDArray[np.bool_] = (old != moved).any(axis=1)
+        return changed
+
+    def _assign_to_neighbors(self, moved: npt.NDArray[np.bool_]) -> None:
+        centers, norms = self.centers, squared_norms(self.centers)
+        neighbors = _neighbors(centers, norms)
+        order = np.argsort(self.assignment, kind="stable")
+        ends = np.searchsorted(self.assignment[order], np.arange(len(centers) + 1))
+        assignment, distances = self.assignment.copy(), self.distances.copy()
+        for cluster in np.flatnonzero(moved[neighbors].any(axis=1) & (np.diff(ends) > 0)).tolist():
+            rows = order[ends[cluster] : ends[cluster + 1]]
+            near = neighbors[cluster]
+            products = self.points[rows] @ (-2 * centers[near]).T
+            products += norms[near]
+            best = products.argmin(axis=1)
+            assignment[rows] = near[best]
+            distances[rows] = products[np.arange(len(rows)), best] + self._norms[rows]
+        self.assignment, self.distances = assignment, np.maximum(distances, np.float32(0.0))
+
+
+def _neighbors(centers: Floats, norms: Floats) -> Indices:
+    """(k, 64) rows of the centers nearest to each, itself among them."""
+    gaps = norms - 2 * (centers @ centers.T)
+    np.fill_diagonal(gaps, -np.inf)
+    return np.argpartition(gaps, _NEIGHBORS, axis=1)[:, :_NEIGHBORS]
 
 
 def representatives(clustering: Clustering) -> Indices:
@@ -132,6 +215,7 @@ KMEANS = Selector(
     name="kmeans",
     select=_select,
     needs=frozenset({"embedding"}),
+    cost="n x k",
     source="Lloyd, 1982; as a first batch Kang, Ryu and Kwon, 2004",
     sentence="Takes the record nearest the middle of each of k clusters: typical ones, the best first batch.",
 )

@@ -1,81 +1,65 @@
 """The phase of the active arm, switched by measured evidence: first the pool is covered, then doubt is asked about.
 
 Asking about doubt pays when a model's doubt tells where it is wrong. Whether it does is measured on labeled train records
-that were held out of a fit (cross-validation during training); evaluation and reward records have no part in it.
+that were held out of a fit (`winnow.models.doubt`); evaluation and reward records have no part in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
-
-from winnow.acquisition.uncertainty import margin
+from typing import Literal, Protocol
 
 Phase = Literal["coverage", "uncertainty"]
 
-NORMAL_90 = 1.2816
-"""Ninety per cent of a normal distribution lie below so many standard deviations."""
 
+class Evidence(Protocol):
+    """How well doubt told right from wrong on held-out records; `winnow.models.doubt.Doubt` is one."""
 
-@dataclass(frozen=True)
-class Evidence:
-    """How well doubt told right from wrong on held-out labeled records.
+    @property
+    def wrong(self) -> int:
+        """Held-out records that were predicted wrong."""
 
-    `auroc` is the probability that a wrong prediction was in more doubt than a right one: 0.5 says nothing, 1 all.
-    """
+    @property
+    def right(self) -> int:
+        """Held-out records that were predicted right."""
 
-    wrong: int
-    right: int
-    auroc: float | None
+    @property
+    def auroc(self) -> float | None:
+        """Probability that a wrong prediction was in more doubt than a right one."""
 
     @property
     def low(self) -> float | None:
-        """Lower end of the one-sided 90 % interval of `auroc`; None when nothing was wrong, or nothing right.
-
-        Source: Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, 1982.
-
-        >>> round(Evidence(wrong=20, right=80, auroc=0.8).low, 3)
-        0.72
-        """
-        if self.auroc is None:
-            return None
-        area, wrong, right = self.auroc, self.wrong, self.right
-        first, second = area / (2 - area), 2 * area * area / (1 + area)
-        variance = area * (1 - area) + (wrong - 1) * (first - area * area) + (right - 1) * (second - area * area)
-        # Two perfect samples of one record each are no proof: an interval cannot be narrower than its size allows.
-        variance = max(variance / (wrong * right), 0.25 / (wrong * right))
-        return float(area - NORMAL_90 * variance**0.5)
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Evidence:
-        return cls(int(body["wrong"]), int(body["right"]), body["auroc"])
+        """Lower end of the one-sided 90 % interval of `auroc`."""
 
 
-NO_EVIDENCE = Evidence(0, 0, None)
+@dataclass(frozen=True)
+class Decision:
+    """The phase of the next batch's active arm, and why, in a sentence with its figures."""
+
+    phase: Phase
+    reason: str
 
 
-def evidence(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> Evidence:
-    """From calibrated probabilities (n, C) of records that the model had not learned from, and their labels (n,).
+def decide(found: Evidence | None, *, bootstrap: bool) -> Decision:
+    """Coverage until held-out labels show, with 90 % confidence, that doubt tells wrong predictions from right ones.
 
-    >>> evidence(np.array([[0.9, 0.1], [0.55, 0.45], [0.2, 0.8]]), np.array([0, 1, 1]))
-    Evidence(wrong=1, right=2, auroc=1.0)
+    A champion that brings no such figures (an imported one, a regression's committee) is believed.
+
+    >>> from winnow.models.doubt import Doubt
+    >>> decide(Doubt(wrong=3, right=4, auroc=0.6), bootstrap=False).reason[31:]
+    'dicted wrong; doubt ranks those first with AUROC 0.60 (90 % sure: above 0.30)'
+    >>> decide(Doubt(wrong=20, right=80, auroc=0.8), bootstrap=False).phase
+    'uncertainty'
     """
-    wrong = probabilities.argmax(axis=1) != labels
-    doubt = margin(probabilities)
-    return Evidence(int(wrong.sum()), int((~wrong).sum()), _auroc(doubt[wrong], doubt[~wrong]))
-
-
-def _auroc(higher: npt.NDArray[np.floating], lower: npt.NDArray[np.floating]) -> float | None:
-    """Probability that one of `higher` is above one of `lower`, ties counted half (Mann and Whitney 1947)."""
-    if not len(higher) or not len(lower):
-        return None
-    ordered = np.sort(lower)
-    below, upto = np.searchsorted(ordered, higher, "left"), np.searchsorted(ordered, higher, "right")
-    return float((below + upto).mean() / (2 * len(lower)))
+    if bootstrap:
+        return Decision("coverage", "no model has been trained yet, so nothing is known of doubt")
+    if found is None:
+        return Decision("uncertainty", "the champion brings no held-out figures; its doubt is believed")
+    if found.low is None:
+        told = f"all of {found.wrong + found.right} held-out labels were predicted"
+        return Decision("coverage", f"{told} wrong") if found.wrong else Decision("uncertainty", f"{told} right")
+    reason = (
+        f"of {found.wrong + found.right} held-out labels {found.wrong} were predicted wrong; doubt ranks those first "
+        f"with AUROC {found.auroc:.2f} (90 % sure: above {found.low:.2f})"
+    )
+    return Decision("uncertainty" if found.low > 0.5 else "coverage", reason)

@@ -43,6 +43,7 @@ TOP_K = Selector(
     name="top_k",
     select=_top_k,
     needs=frozenset({"scores"}),
+    cost="n",
     source="Lewis and Gale, 1994",
     sentence="Takes the highest scores; cheap, but a batch of near-equals teaches the same thing many times.",
 )
@@ -50,6 +51,7 @@ RANDOM = Selector(
     name="random",
     select=lambda pool, k, rng: by_chance(pool.size, k, rng=rng),
     needs=frozenset(),
+    cost="n",
     source="simple random sampling",
     sentence="Takes records by chance.",
 )

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow import layout
-from winnow.acquisition import able, gives, score
+from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
 from winnow.loop import Acquisition
@@ -26,8 +26,9 @@ from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.records import Record, from_jsonl
+from winnow.selection.sketch import Scores
 from winnow.steps import Outcome, vectors
-from winnow.steps.arrivals import Arrivals
+from winnow.steps.arrivals import Arrivals, Lane, Mask
 from winnow.steps.candidates import Candidates
 from winnow.steps.pointers import Champion, champion
 
@@ -92,9 +93,11 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     embeddings = vectors.of_records(key, [record.id for record in records], payloads, model, ports)
     predictions = model.predict(payloads) if embeddings is None else model.predict(payloads, embeddings=embeddings)
     rng = np.random.default_rng(int(digest(key, length=12), 16))
-    names = [name for name in able(gives(predictions)) if name != "random"]
+    given = gives(predictions)
+    # What compares records with one another is computed where all of them are seen: at selection.
+    names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
     wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in names and wanted != "random":
+    if not bootstrap and wanted not in able({*given, "labeled"}):
         score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
     return _columns(key, records, predictions, scores)
@@ -147,27 +150,44 @@ def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, re
     if not parts:
         return ()
     policy = ports.loop.acquisition
-    by_score = not crowned.is_bootstrap and policy.strategy in parts[0].scores
-    arrivals = Arrivals(crowned.model, policy, parts, ports, rescore=rescore)
+    lanes = [] if crowned.is_bootstrap else _lanes(parts, policy)
+    arrivals = Arrivals(crowned.model, parts, lanes, ports, rescore=rescore)
     intake = arrivals.weigh()
-    best = [
-        _best(part, policy) & admitted if by_score else np.zeros(len(part), dtype=bool)
-        for part, admitted in zip(parts, intake.admitted, strict=True)
-    ]
-    chosen = [part.take(rows | _uniform(part, policy, intake.bounds)) for part, rows in zip(parts, best, strict=True)]
+    sent = {
+        lane.name: [
+            admitted & _best(worth, rows, policy.candidates_per_object)
+            for admitted, worth, rows in zip(intake.admitted[lane.name], lane.scores, lane.rows, strict=True)
+        ]
+        for lane in lanes
+    }
+    chosen = []
+    for place, part in enumerate(parts):
+        keep = _uniform(part, policy, intake.bounds)
+        for masks in sent.values():
+            keep |= masks[place]
+        chosen.append(part.take(keep))
     ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(chosen)))
-    admitted = arrivals.note(best)
-    return (*intake.metrics, *admitted) if by_score else ()
+    return (*intake.metrics, *arrivals.note(sent))
 
 
-def _best(scored: Candidates, policy: Acquisition) -> npt.NDArray[np.bool_]:
-    """The best-scored train records of an artifact; selection never needs the others."""
-    rows = np.flatnonzero(scored.role == "train")
-    order = np.argsort(-scored.scores[policy.strategy][rows], kind="stable")
-    return _mask(len(scored), rows[order[: policy.candidates_per_object]])
+def _lanes(parts: Sequence[Candidates], policy: Acquisition) -> list[Lane]:
+    """The scores that train records compete by."""
+    by = policy.strategy
+    if "probabilities" in STRATEGIES[by].needs and STRATEGIES[by].scope == "pool":
+        by = DEFAULTS["classification"]  # finds what is worth comparing at selection
+    if by not in parts[0].scores:
+        return []
+    train = [part.role == "train" for part in parts]
+    return [Lane(by, policy.candidates_per_day, [part.scores[by] for part in parts], train)]
 
 
-def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+def _best(worth: Scores, rows: Mask, most: int) -> Mask:
+    """Of an artifact's rows those with the best scores; selection never needs the others."""
+    places = np.flatnonzero(rows)
+    return _mask(len(rows), places[np.argsort(-worth[places], kind="stable")[:most]])
+
+
+def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> Mask:
     """The lowest uniform keys of every role, whatever the scores say.
 
     The n lowest keys of the whole pool are among the n lowest of each artifact and below every bound, so uniform choices
@@ -180,7 +200,7 @@ def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float
     return keep
 
 
-def _mask(size: int, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+def _mask(size: int, rows: npt.NDArray[np.integer[Any]]) -> Mask:
     mask = np.zeros(size, dtype=bool)
     mask[rows] = True
     return mask

@@ -123,6 +123,7 @@ def _plan(request: SelectRequest, size: int, crowned: Champion, rows: Candidates
         ids=rows.id.tolist(), roles=rows.role.tolist(), keys=rows.key, clusters=rows.cluster.tolist(), scores=scores,
         embedding=rows.embedding.astype(np.float32), excluded=excluded,
         predicted=None if loop.task.type == "regression" else [str(name) for name in predicted],
+        confidence=None if loop.task.type == "regression" else rows.confidence,
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
     )  # fmt: skip
     picked = arms.plan_arms(
