@@ -59,7 +59,7 @@ def test_the_model_learns_and_is_calibrated_over_all_classes() -> None:
 
 def test_default_asks_no_content_twice_while_others_are_left() -> None:
     made = problem(times=3)
-    contender = strategies.contender("default", task="classification", members=0)
+    contender = strategies.contender("default", task="classification", kind="text", members=0)
 
     outcome = run_trial(made, learner.Learner, contender, 0, settings=Settings(initial=6, batch=6, budget=36))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests import simulated
 from winnow_cli import labeled
 from winnow_cli.errors import UsageError
 from winnow_cli.main import main
-from winnow_cli.simulate import statistics, strategies
+from winnow_cli.simulate import learner, statistics, strategies
 from winnow_cli.simulate.command import Simulation, simulate, table
 from winnow_cli.simulate.page import page
 from winnow_cli.simulate.runner import Experiment, Store, run
@@ -83,7 +84,14 @@ def test_the_control_and_the_others_share_split_and_first_sample() -> None:
     assert all(len(set(outcome.asked)) == 80 for outcome in outcomes)
 
 
-@pytest.mark.parametrize("one", [simulated.MARGIN, simulated.ORACLE, RANDOM], ids=lambda one: str(one.name))
+NAMED = ("default", "random", "margin", "badge", "typicality", "entropy+power")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [strategies.contender(name, task="classification", kind="text", members=4) for name in NAMED],
+    ids=lambda one: str(one.name),
+)
 def test_labels_of_records_that_were_not_asked_change_no_pick(one: Contender) -> None:
     problem = simulated.grouped()
     before = run_trial(problem, simulated.Nearest, one, 0, settings=PLAN)
@@ -92,6 +100,23 @@ def test_labels_of_records_that_were_not_asked_change_no_pick(one: Contender) ->
 
     assert after.asked == before.asked
     assert after.values != before.values  # the test part was scrambled too
+
+
+@pytest.mark.parametrize("name", ["default", "cluster_margin"])
+def test_the_loops_own_model_chooses_alike_when_unasked_labels_are_scrambled(name: str) -> None:
+    made = simulated.grouped(size=300)
+    problem = learner.of_vectors(made.embedding / 30.0, made.labels, classes=made.classes)
+    one, plan = (
+        strategies.contender(name, task="classification", kind="text", members=4),
+        Settings(initial=20, batch=20, budget=60),
+    )
+    before = run_trial(problem, learner.Learner, one, 0, settings=plan, test_from=200)
+
+    other = replace(problem, labels=simulated.scrambled(made, kept=before.asked).labels)
+    after = run_trial(other, learner.Learner, one, 0, settings=plan, test_from=200)
+
+    assert after.asked == before.asked
+    assert after.values != before.values
 
 
 def test_results_do_not_depend_on_the_processes(tmp_path: Path) -> None:
@@ -189,7 +214,7 @@ def test_a_seed_that_never_arrives_leaves_no_upper_bound() -> None:
         Outcome("x", 0, (10, 20, 30), (0.1, 0.9, 0.9), (), ()), Outcome("x", 1, (10, 20, 30), (0.1, 0.2, 0.3), (), ())
     ]  # fmt: skip
 
-    found = statistics.summary("x", ours, control, target=0.5)
+    found = statistics.summary("x", ours, control, targets=[0.5, 0.5])
 
     assert found.reached == 1
     assert found.labels_to_target == 22.5  # 15 by interpolation, and the budget of 30
@@ -228,7 +253,7 @@ def test_what_is_asked_wrongly_is_refused_with_the_remedy(
 
 def test_a_regression_refuses_what_needs_classes() -> None:
     with pytest.raises(UsageError, match="margin needs probabilities, which a regression does not give; choose one of"):
-        strategies.contender("margin", task="regression", members=4)
+        strategies.contender("margin", task="regression", kind="table", members=4)
     assert "margin" not in strategies.known("regression")
 
 

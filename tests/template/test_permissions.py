@@ -28,15 +28,15 @@ WRITES = {
     "ingest_object": {"contents", "records", "occurrences", "quarantine", "imports"},
     "score_records": {"scores", "embeddings/e1/records"},
     "index_candidates": {"candidates"},
-    "select_batch": {"batches", "templates"},
+    "select_batch": {"batches", "templates", "reports/stopping"},
     "prepare_task": set(),
     "consolidate_annotations": set(),
     "collect_labels": {"batches", "labels", "datasets", "templates", "quarantine"},
     "plan_training": {"training", "code", "embeddings/e1/batches"},
-    "publish_model": {"models", "reports"},
-    "evaluate_challenger": {"reports"},
+    "publish_model": {"models", "reports", "reports/stopping"},
+    "evaluate_challenger": {"reports", "reports/stopping"},
     "deploy_challenger": set(),
-    "settle_deployment": {"reports"},
+    "settle_deployment": {"reports", "reports/stopping"},
     "watch_production": {"production", "quarantine"},
     "receive_feedback": {"feedback"},
     "reconcile": set(),
@@ -47,7 +47,7 @@ WRITES = {
 PREFIXES = (
     "batches", "candidates", "capture", "code", "config", "contents", "datasets", "embeddings/e1/batches",
     "embeddings/e1/records", "encoders", "feedback", "imports", "jobs", "labels", "models", "occurrences", "production",
-    "quarantine", "records", "reports", "scores", "templates", "training", "training-output",
+    "quarantine", "records", "reports", "reports/stopping", "scores", "templates", "training", "training-output",
 )  # fmt: skip
 
 OWNERS = {
@@ -62,9 +62,10 @@ OWNERS = {
     "RESERVATION": {"select_batch", "collect_labels", "reconcile"},
     "ANNOTATOR": {"collect_labels"},
     "LOOK": {"evaluate_challenger"},
+    "REWARD": {"evaluate_challenger"},
     "DEPLOYMENT": {"deploy_challenger", "settle_deployment"},
     "SUSPECT": {"reconcile"},
-    "EXPIRY": {"reconcile"},
+    "EXPIRY": {"reconcile", "select_batch"},
     "IMPORT": {"collect_labels"},
     "LEASE": {"select_batch", "deploy_challenger", "settle_deployment"},
 }

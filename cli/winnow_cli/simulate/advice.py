@@ -27,7 +27,8 @@ class Comparison:
     batch: int
     initial: int
     pool: int
-    target: float
+    targets: tuple[float, ...]
+    """The level to reach, for each seed."""
     outcomes: Mapping[str, Sequence[Outcome]]
     """By strategy, one a seed, in the order of the seeds."""
     summaries: Mapping[str, Summary]
@@ -57,7 +58,7 @@ class Comparison:
 
     def compared(self, name: str, *, level: float) -> Interval:
         """Labels to the target divided by random's, at a level of confidence."""
-        return compared(self.outcomes[name], self.outcomes[RANDOM], target=self.target, level=level)
+        return compared(self.outcomes[name], self.outcomes[RANDOM], targets=self.targets, level=level)
 
     def best(self) -> Summary | None:
         """The proven strategy to take: `default`, unless another one needs clearly fewer labels."""
@@ -70,7 +71,7 @@ class Comparison:
 
     def labels(self, name: str) -> list[float]:
         """Labels to the target for each seed."""
-        return needed(self.outcomes[name], target=self.target)[0]
+        return needed(self.outcomes[name], targets=self.targets)[0]
 
 
 @dataclass(frozen=True)
@@ -151,11 +152,11 @@ def _none(comparisons: Sequence[Comparison], *, shown: str) -> Advice:
         high = one.compared(found.name, level=1.0 - (1.0 - LEVEL) / len(one.others)).high
         bound = "no upper bound" if high is None else f"{high:.2f} possible"
         reached = (
-            "" if found.reached == found.seeds else f" (it reaches {shown} in {found.reached} of {found.seeds} seeds)"
+            "" if found.reached == found.seeds else f", which it reaches in {found.reached} of {found.seeds} seeds,"
         )
         return Advice(
             "not separated",
-            f"Not separated: {found.name} needs {found.ratio.value:.2f} times random's labels to {shown}{reached}, but the "
+            f"Not separated: {found.name} needs {found.ratio.value:.2f} times random's labels to {shown}{reached} but the "
             f"seeds leave {bound} with {len(one.others)} compared. Run more seeds (--seeds {2 * found.seeds}), or take it "
             "that active learning saves nothing here.",
         )

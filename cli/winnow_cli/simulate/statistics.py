@@ -150,14 +150,9 @@ class Summary:
         }  # fmt: skip
 
 
-def final_level(control: Sequence[Outcome]) -> float:
-    """What the control reaches with the whole budget, on average over the seeds."""
-    return float(np.mean([outcome.values[-1] for outcome in control]))
-
-
-def needed(outcomes: Sequence[Outcome], *, target: float) -> tuple[list[float], list[bool]]:
-    """Labels to the target for each seed, and which seeds reach it; the others count with the whole budget."""
-    found = [labels_to(target, outcome) for outcome in outcomes]
+def needed(outcomes: Sequence[Outcome], *, targets: Sequence[float]) -> tuple[list[float], list[bool]]:
+    """Labels to each seed's target, and which seeds reach it; the others count with the whole budget."""
+    found = [labels_to(target, outcome) for target, outcome in zip(targets, outcomes, strict=True)]
     budget = [float(outcome.labels[-1]) for outcome in outcomes]
     return [most if one is None else one for one, most in zip(found, budget, strict=True)], [
         one is not None for one in found
@@ -165,24 +160,24 @@ def needed(outcomes: Sequence[Outcome], *, target: float) -> tuple[list[float], 
 
 
 def compared(
-    outcomes: Sequence[Outcome], control: Sequence[Outcome], *, target: float, level: float = LEVEL
+    outcomes: Sequence[Outcome], control: Sequence[Outcome], *, targets: Sequence[float], level: float = LEVEL
 ) -> Interval:
     """Labels to the target divided by the control's; no upper bound where a seed never reaches it, nothing where none
     does."""
     if outcomes is control:
         return Interval(1.0, 1.0, 1.0)
-    labels, reached = needed(outcomes, target=target)
-    found = ratio(labels, needed(control, target=target)[0], level=level)
+    labels, reached = needed(outcomes, targets=targets)
+    found = ratio(labels, needed(control, targets=targets)[0], level=level)
     if all(reached):
         return found
     return Interval(found.value, found.low) if any(reached) else NOTHING
 
 
 def summary(
-    name: str, outcomes: Sequence[Outcome], control: Sequence[Outcome], *, target: float, most: float = 1.0
+    name: str, outcomes: Sequence[Outcome], control: Sequence[Outcome], *, targets: Sequence[float], most: float = 1.0
 ) -> Summary:
     """A strategy's outcomes beside the control's, seed by seed in the same order; `most` is the measure's highest value."""
-    labels, reached = needed(outcomes, target=target)
+    labels, reached = needed(outcomes, targets=targets)
     points = []
     for place, level in enumerate(outcomes[0].labels):
         one = mean([outcome.values[place] for outcome in outcomes])
@@ -192,6 +187,6 @@ def summary(
     seconds = [second for outcome in outcomes for second in outcome.select_seconds]
     return Summary(
         name=name, seeds=len(outcomes), labels_to_target=float(np.mean(labels)) if any(reached) else None,
-        reached=sum(reached), ratio=compared(outcomes, control, target=target), curve=tuple(points), area=mean(areas),
+        reached=sum(reached), ratio=compared(outcomes, control, targets=targets), curve=tuple(points), area=mean(areas),
         area_loss=lost, select_seconds_per_round=float(np.mean(seconds)) if seconds else 0.0,
     )  # fmt: skip

@@ -31,7 +31,8 @@ RESCORE = "rescore"
 
 _SIZES: Mapping[str, tuple[int, int]] = {"role": (128, 0), "seen": (1024, 1024), "admitted": (512, 0), "free": (512, 0)}
 """What a row holds under `<kind>:<name>`: how many records of a role there were; of a lane the records by their score, and
-those of them that were admitted by the threshold or while all passed. (sample, top) of each sketch."""
+those of them that were admitted by the threshold or while all passed. (sample, top) of each sketch; smaller where there are
+more than four lanes, so that a row stays within DynamoDB's 400 KB."""
 
 _SPREAD = 1.5
 """Room for the error of a count of 128: four standard errors and more."""
@@ -46,6 +47,8 @@ class Lane:
 
     name: str
     budget: int
+    most: int
+    """Of one artifact."""
     scores: Sequence[Scores]
     """Of each artifact (n,), higher = more worth labeling."""
     rows: Sequence[Mask]
@@ -151,8 +154,13 @@ class Arrivals:
         return admission.admit(scores, keys, at=self._now.timestamp() / 3600.0, recent=recent, budget=lane.budget)
 
     def _sketch(self, kind: str, rows: Mask, scores: Scores) -> Sketch:
-        sample, top = _SIZES[kind]
+        sample, top = self._size(kind)
         return Sketch.of(self._keys[rows], scores[rows], sample=sample, top=top)
+
+    def _size(self, kind: str) -> tuple[int, int]:
+        sample, top = _SIZES[kind]
+        parts = 1 if kind == "role" else max(1, -(-len(self._lanes) // 4))
+        return sample // parts, top // parts
 
     def _put(self, sketches: State) -> None:
         self._ports.table.put(self._partition, f"{self._slot}#{self._name}", _packed(sketches))
@@ -171,13 +179,24 @@ class Arrivals:
             if slot < _slot(first):
                 self._delete(rows)
                 continue
-            state[slot] = _union(rows)
+            state[slot] = self._union(rows)
             busy = slot in (RESCORE, self._slot, _slot(self._now - timedelta(hours=1)))
             if len(rows) > (ROWS if busy else 1):
                 name = digest(sorted(item["sk"] for item in rows))
                 table.put(self._partition, f"{slot}#{name}", _packed(state[slot]))
                 self._delete(rows)
         return state
+
+    def _union(self, rows: Sequence[JsonDict]) -> State:
+        held: dict[str, list[Sketch]] = {}
+        for item in rows:
+            for name in item.keys() - {"pk", "sk"}:
+                held.setdefault(name, []).append(Sketch.from_bytes(base64.b64decode(item[name])))
+        found = {}
+        for name, sketches in held.items():
+            sample, top = self._size(name.partition(":")[0])
+            found[name] = merge(sketches, sample=sample, top=top)
+        return found
 
     def _delete(self, rows: Sequence[JsonDict]) -> None:
         for item in rows:
@@ -194,16 +213,3 @@ def _hour(slot: str) -> int:
 
 def _packed(sketches: State) -> JsonDict:
     return {name: base64.b64encode(one.to_bytes()).decode("ascii") for name, one in sketches.items() if len(one.keys)}
-
-
-def _union(rows: Sequence[JsonDict]) -> State:
-    held: dict[str, list[Sketch]] = {}
-    for item in rows:
-        for name, text in item.items():
-            if name not in ("pk", "sk"):
-                held.setdefault(name, []).append(Sketch.from_bytes(base64.b64decode(text)))
-    found = {}
-    for name, sketches in held.items():
-        sample, top = _SIZES[name.partition(":")[0]]
-        found[name] = merge(sketches, sample=sample, top=top)
-    return found

@@ -18,22 +18,28 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow import layout
-from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, score
+from winnow.acquisition import STRATEGIES, able, gives, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
-from winnow.loop import Acquisition
+from winnow.loop import Acquisition, Loop
 from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
-from winnow.records import Record, from_jsonl
+from winnow.records import SYNTHETIC, Record, from_jsonl
 from winnow.selection.sketch import Scores
 from winnow.steps import Outcome, vectors
 from winnow.steps.arrivals import Arrivals, Lane, Mask
-from winnow.steps.candidates import Candidates
+from winnow.steps.batches import reservations
+from winnow.steps.candidates import Candidates, packed
+from winnow.steps.groups import groups
 from winnow.steps.pointers import Champion, champion
+from winnow.steps.ranking import forwarded_by
 
 ROWS_PER_MESSAGE = 250
-"""Of at most 512-dim float16 embeddings: stays far below SQS's limit."""
+MESSAGE_BYTES = 180_000
+"""Of columns in one message, before they are compressed and written in base64: SQS takes 256 KB."""
+GROUP_SHARE = 10
+"""A group with a quota and a rare class have a tenth of `candidates_per_day` each, beside what the scores admit."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         return Outcome({"model": request.model, "stale": True, "failed": {}})
     model = ports.models.load(crowned.model, classes=ports.loop.task.classes)
     superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
+    pools: list[Candidates] = []
     done: list[tuple[str, Candidates]] = []
     failed: dict[str, str] = {}
     doubts: list[float] = []
@@ -74,7 +81,8 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         doubts += _doubts(scored)
         done.append((target, scored))
-    admissions = _forward([scored for _, scored in done], crowned, ports, rescore=request.model is not None)
+        pools.append(scored.take(np.array([record.origin != SYNTHETIC for record in records], dtype=np.bool_)))
+    admissions = _forward(pools, crowned, ports, rescore=request.model is not None)
     for target, scored in done:
         ports.data.put(target, scored.to_bytes())
     places = [f"{layout.SCORES}{crowned.model}/"]
@@ -96,11 +104,11 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     given = gives(predictions)
     # What compares records with one another is computed where all of them are seen: at selection.
     names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
-    wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in able({*given, "labeled"}):
-        score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
+    for wanted in ports.loop.acquisition.strategies:
+        if not bootstrap and wanted not in able({*given, "labeled"}):
+            score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
-    return _columns(key, records, predictions, scores)
+    return _columns(key, records, predictions, scores, carried=ports.loop.acquisition.reads & given)
 
 
 def _doubts(scored: Candidates) -> list[float]:
@@ -123,6 +131,8 @@ def _columns(
     records: Sequence[Record],
     predictions: Predictions,
     scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]],
+    *,
+    carried: frozenset[str],
 ) -> Candidates:
     numbers = predictions.prediction
     if numbers is not None and not np.isfinite(numbers).all():
@@ -142,27 +152,48 @@ def _columns(
         ),
         scores=scores,
         embedding=predictions.embedding.astype(np.float16),
+        probabilities=predictions.probabilities.astype(np.float16) if "probabilities" in carried else None,
+        members=_members(predictions) if "members" in carried else None,
+        minutes=_minutes(records),
+        slices=np.array([packed(record.slices) for record in records]) if any(r.slices for r in records) else None,
     )
 
 
+def _members(predictions: Predictions) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]] | None:
+    """Probabilities of the members in float16, or their numbers as they are: those may be far beyond it."""
+    members = predictions.members
+    return members.astype(np.float16) if members is not None and predictions.prediction is None else members
+
+
+def _minutes(records: Sequence[Record]) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+    costs = [record.cost for record in records]
+    if all(cost is None for cost in costs):
+        return None
+    return np.array([np.nan if cost is None else cost for cost in costs], dtype=np.float32)
+
+
 def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, rescore: bool) -> tuple[Metric, ...]:
-    """Send what selection may need of the artifacts just scored, and only as much as `candidates_per_day` has room for."""
-    if not parts:
+    """Send what selection may need of the artifacts just scored, and only as much as `candidates_per_day` has room for.
+
+    What was asked before comes along whatever its score: coverage need not repeat it, and its label may be asked again. Only
+    a rescore meets such records.
+    """
+    if not sum(len(part) for part in parts):
         return ()
-    policy = ports.loop.acquisition
-    lanes = [] if crowned.is_bootstrap else _lanes(parts, policy)
+    lanes = [] if crowned.is_bootstrap else _lanes(parts, ports.loop)
     arrivals = Arrivals(crowned.model, parts, lanes, ports, rescore=rescore)
     intake = arrivals.weigh()
     sent = {
         lane.name: [
-            admitted & _best(worth, rows, policy.candidates_per_object)
+            admitted & _best(worth, rows, lane.most)
             for admitted, worth, rows in zip(intake.admitted[lane.name], lane.scores, lane.rows, strict=True)
         ]
         for lane in lanes
     }
+    asked = sorted(reservations(ports)) if rescore else []
     chosen = []
     for place, part in enumerate(parts):
-        keep = _uniform(part, policy, intake.bounds)
+        keep = _uniform(part, ports.loop.acquisition, intake.bounds) | np.isin(part.id, asked)
         for masks in sent.values():
             keep |= masks[place]
         chosen.append(part.take(keep))
@@ -170,19 +201,39 @@ def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, re
     return (*intake.metrics, *arrivals.note(sent))
 
 
-def _lanes(parts: Sequence[Candidates], policy: Acquisition) -> list[Lane]:
-    """The scores that train records compete by."""
-    by = policy.strategy
-    if "probabilities" in STRATEGIES[by].needs and STRATEGIES[by].scope == "pool":
-        by = DEFAULTS["classification"]  # finds what is worth comparing at selection
-    if by not in parts[0].scores:
-        return []
+def _lanes(parts: Sequence[Candidates], loop: Loop) -> list[Lane]:
+    """What train records compete by: the scores of every strategy that may choose, which share the budget, and within every
+    group with a quota and every rare class those of the first; selection never needs the others."""
+    policy = loop.acquisition
     train = [part.role == "train" for part in parts]
-    return [Lane(by, policy.candidates_per_day, [part.scores[by] for part in parts], train)]
+    worth: dict[str, list[Scores]] = {}
+    for strategy in policy.strategies:
+        found = [forwarded_by(part, strategy, policy) for part in parts]
+        known = [scores for scores in found if scores is not None]
+        if len(known) == len(parts):
+            worth[strategy] = known
+    if not worth:
+        return []
+    share = max(policy.candidates_per_day // len(worth), loop.batches.size)
+    lanes = [Lane(name, share, policy.candidates_per_object, scores, train) for name, scores in worth.items()]
+    first, group_share = lanes[0].scores, max(policy.candidates_per_day // GROUP_SHARE, loop.batches.size)
+    inside = [_groups(part, loop) for part in parts]
+    for name in inside[0]:
+        rows = [each & masks[name] for each, masks in zip(train, inside, strict=True)]
+        lanes.append(Lane(name, group_share, loop.batches.size, first, rows))
+    return lanes
+
+
+def _groups(scored: Candidates, loop: Loop) -> dict[str, Mask]:
+    """The rows of every group with a quota and every rare class."""
+    found = {f"quota {name}": mask for name, mask in groups(scored, loop).items()}
+    for name in loop.task.rare_classes:
+        found[f"rare {name}"] = scored.prediction == loop.task.classes.index(name)
+    return found
 
 
 def _best(worth: Scores, rows: Mask, most: int) -> Mask:
-    """Of an artifact's rows those with the best scores; selection never needs the others."""
+    """Of an artifact's rows those with the best scores."""
     places = np.flatnonzero(rows)
     return _mask(len(rows), places[np.argsort(-worth[places], kind="stable")[:most]])
 
@@ -207,14 +258,16 @@ def _mask(size: int, rows: npt.NDArray[np.integer[Any]]) -> Mask:
 
 
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:
+    a_row = sum(column.nbytes for column in (*rows.columns().values(), *rows.scores.values())) / max(len(rows), 1)
+    step = max(1, min(ROWS_PER_MESSAGE, int(MESSAGE_BYTES / max(a_row, 1.0))))
     return [
         {
             "model": model,
             "rows": len(part),
             "columns": base64.b64encode(part.to_bytes()).decode("ascii"),
         }
-        for start in range(0, len(rows), ROWS_PER_MESSAGE)
-        for part in (rows.take(np.arange(start, min(start + ROWS_PER_MESSAGE, len(rows)))),)
+        for start in range(0, len(rows), step)
+        for part in (rows.take(np.arange(start, min(start + step, len(rows)))),)
     ]
 
 
