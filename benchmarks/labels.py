@@ -146,7 +146,7 @@ def run_set(name: str, given: argparse.Namespace) -> dict[str, Any]:
     store = runner.Store(given.cache / "trials" / runner.key([digest, read.test_from], settings))
     outcomes: dict[str, list[Outcome]] = {}
     failed: dict[str, str] = {}
-    for contender in _asked(given, task=read.task, members=settings.members):
+    for contender in _asked(given, read=read, members=settings.members):
         tasks = [(contender, seed) for seed in range(given.seeds)]
         waiting = sum(store.get(*task) is None for task in tasks)
         bar = Bar(f"{name}: {contender.name}", total=waiting * len(settings.levels), unit="rounds")
@@ -169,13 +169,13 @@ def run_set(name: str, given: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _asked(given: argparse.Namespace, *, task: str, members: int) -> list[Contender]:
-    ours = contenders([given.ours, RANDOM, *given.strategies], task=task, members=members)
+def _asked(given: argparse.Namespace, *, read: records.Records, members: int) -> list[Contender]:
+    ours = contenders([given.ours, RANDOM, *given.strategies], task=read.task, kind=read.kind, members=members)
     lacking = label_peers.missing()
     return ours + [
         label_peers.contender(name)
         for name, peer in label_peers.PEERS.items()
-        if peer.task == task and peer.library not in lacking and (given.peers is None or name in given.peers)
+        if peer.task == read.task and peer.library not in lacking and (given.peers is None or name in given.peers)
     ]
 
 
