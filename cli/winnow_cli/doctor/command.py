@@ -62,7 +62,7 @@ def examine(
     ]
     if problem.task == "classification":
         found.append(findings.balance(names))
-    found += findings.copies(records.payloads, names, problem.embedding)
+    found += findings.copies(records.payloads, names, None if records.kind == "table" else problem.embedding)
     return found + learned(problem, teach, test_from=records.test_from, bought=bought or MOST_LABELS)
 
 
