@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import simulated
 from winnow_cli.doctor import findings
+from winnow_cli.doctor.command import examine
 from winnow_cli.doctor.findings import Finding
+from winnow_cli.labeled import LabeledData, Sample, Truth
 from winnow_cli.main import main
+from winnow_cli.simulate.records import Records
 from winnow_cli.simulate.statistics import Interval
 
 
@@ -76,10 +80,10 @@ def test_one_bad_finding_outweighs_an_open_one() -> None:
 
 def table(path: Path) -> Path:
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(240, 2))
-    said = np.where(rows[:, 0] + rng.normal(size=240) * 0.5 > 0, "yes", "no")
+    rows = rng.normal(size=(80, 2))
+    said = np.where(rows[:, 0] + rng.normal(size=80) * 0.5 > 0, "yes", "no")
     lines = [f"{a:.4f},{b:.4f},{label}" for (a, b), label in zip(rows, said, strict=True)]
-    path.write_text("\n".join(["a,b,label", *lines, *(f"{n},0," for n in range(5))]) + "\n")
+    path.write_text("\n".join(["a,b,label", *lines]) + "\n")
     return path
 
 
@@ -112,7 +116,14 @@ def test_the_command_gives_every_finding_and_a_verdict(tmp_path: Path, capsys: p
     assert all(one["figure"] and one["meaning"] for one in body["findings"])
 
 
-def test_records_without_a_label_are_the_pool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["doctor", "--data", str(table(tmp_path / "x.csv")), "--label", "label"])
+@pytest.mark.parametrize(("unlabeled", "figure"), [(12_000, "20.0 unlabeled records for each of 600"), (5, "unknown")])
+def test_records_without_a_label_are_the_pool_unless_they_are_few(unlabeled: int, figure: str) -> None:
+    made = simulated.grouped()
+    pairs = tuple((str(row), made.classes[label]) for row, label in enumerate(made.labels))
+    samples = tuple(Sample(text, text) for text, _ in pairs)
+    records = Records(LabeledData("x", "text", made.classes, samples, Truth(pairs), unlabeled=unlabeled))
 
-    assert "0.0 unlabeled records for each of 240 labels (in the file)" in capsys.readouterr().out
+    found = examine(records, made, simulated.Nearest, pool=None, price=None, budget=None)
+
+    assert found[0].figure.startswith(figure)
+    assert [one.name for one in found[-3:]] == ["calibration", "doubt", "slope"]

@@ -31,8 +31,8 @@ METHOD = (
     "Curves are means over seeds. Without a target, it is what random choice reaches with the whole budget, seed by seed. Labels "
     "to the target are read off each seed's curve by straight lines. A ratio is that of the means over seeds, paired. Intervals "
     "are 95 %, by Student's t over the seeds, of a ratio on its logarithm. A seed that never reaches the target counts with the "
-    "whole budget: its strategy's figures are then lower bounds, without an upper one. Area lost is the share of random's area under "
-    "the curve that is lost. A strategy is recommended only if it still saves labels at the stricter level that comparing "
+    "whole budget: its strategy's figures are then lower bounds, without an upper one. Area lost is the share of random's area "
+    "under the curve that is lost. A strategy is recommended only if it still saves labels at the stricter level that comparing "
     "several asks for (Holm)."
 )
 
