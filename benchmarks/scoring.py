@@ -88,9 +88,7 @@ def _codec(rng: np.random.Generator) -> Iterator[Result]:
 
 
 def _as_lines(rows: Candidates) -> bytes:
-    columns: dict[str, npt.NDArray[Any]] = {
-        name: value for name, value in rows.__dict__.items() if name != "scores"
-    } | dict(rows.scores)
+    columns = rows.columns() | dict(rows.scores)
     lists = {name: values.tolist() for name, values in columns.items()}
     lines = (json.dumps({name: values[row] for name, values in lists.items()}) for row in range(len(rows)))
     return gzip.compress("\n".join(lines).encode(), 6, mtime=0)

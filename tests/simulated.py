@@ -26,6 +26,10 @@ class Made:
     def size(self) -> int:
         return len(self.labels)
 
+    @property
+    def contents(self) -> Indices:
+        return np.arange(self.size)
+
     def split(self, seed: int, *, holdout: float, pool: int, test: int) -> tuple[Indices, Indices]:
         order = np.random.default_rng([seed, 1]).permutation(self.size)
         count = round(holdout * self.size)

@@ -238,6 +238,9 @@ def _run_status(given: argparse.Namespace) -> int:
 
 def _select(commands: Commands) -> None:
     select = commands.add_parser("select", help="have a batch selected now, without waiting for the schedule")
+    select.add_argument(
+        "--anyway", action="store_true", help="also where the next labels are not worth budget.gain_worth_usd"
+    )
     _stack(select)
     select.set_defaults(run=_run_select)
 

@@ -38,7 +38,7 @@ def listing() -> dict[str, list[dict[str, Any]]]:
 
 def _entry(one: Any, *, scope: str) -> dict[str, Any]:
     return {
-        "name": one.name, "needs": sorted(one.needs), "scope": scope, "cost": getattr(one, "cost", ""),
+        "name": one.name, "needs": sorted(one.needs), "scope": scope, "cost": one.cost,
         "source": one.source, "sentence": one.sentence,
     }  # fmt: skip
 

@@ -89,7 +89,7 @@ NAMED = ("default", "random", "margin", "badge", "typicality", "entropy+power")
 
 @pytest.mark.parametrize(
     "one",
-    [strategies.contender(name, task="classification", members=4) for name in NAMED],
+    [strategies.contender(name, task="classification", kind="text", members=4) for name in NAMED],
     ids=lambda one: str(one.name),
 )
 def test_labels_of_records_that_were_not_asked_change_no_pick(one: Contender) -> None:
@@ -106,7 +106,10 @@ def test_labels_of_records_that_were_not_asked_change_no_pick(one: Contender) ->
 def test_the_loops_own_model_chooses_alike_when_unasked_labels_are_scrambled(name: str) -> None:
     made = simulated.grouped(size=300)
     problem = learner.of_vectors(made.embedding / 30.0, made.labels, classes=made.classes)
-    one, plan = strategies.contender(name, task="classification", members=4), Settings(initial=20, batch=20, budget=60)
+    one, plan = (
+        strategies.contender(name, task="classification", kind="text", members=4),
+        Settings(initial=20, batch=20, budget=60),
+    )
     before = run_trial(problem, learner.Learner, one, 0, settings=plan, test_from=200)
 
     other = replace(problem, labels=simulated.scrambled(made, kept=before.asked).labels)
@@ -260,7 +263,7 @@ def test_what_is_asked_wrongly_is_refused_with_the_remedy(
 
 def test_a_regression_refuses_what_needs_classes() -> None:
     with pytest.raises(UsageError, match="margin needs probabilities, which a regression does not give; choose one of"):
-        strategies.contender("margin", task="regression", members=4)
+        strategies.contender("margin", task="regression", kind="table", members=4)
     assert "margin" not in strategies.known("regression")
 
 

@@ -62,6 +62,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 .grid-table .n { text-align: right; padding-right: 16px; white-space: nowrap; }
 .grid-table small { color: var(--faint); white-space: nowrap; }
 .grid-table .note small { white-space: normal; }
+.examples img { width: 40px; height: 40px; object-fit: contain; image-rendering: pixelated; display: block; }
 .chip { display: inline-block; border: 1px solid var(--c); color: var(--c); border-radius: 99px; padding: 0 9px;
   font-size: .8rem; font-weight: 600; white-space: nowrap; }
 .confusion { table-layout: fixed; width: 100%; max-width: 460px; font-size: .78rem; }

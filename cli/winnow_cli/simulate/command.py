@@ -89,7 +89,7 @@ def run_command(given: argparse.Namespace) -> int:
     started = time.monotonic()
     records = read(given)
     # Names are checked before anything that takes long.
-    asked = contenders(given.strategies, task=records.task, members=_MEMBERS)
+    asked = contenders(given.strategies, task=records.task, kind=records.kind, members=_MEMBERS)
     pool = records.test_from or records.size - round(given.holdout * records.size)
     plans = planned(given, pool=pool, classes=len(records.data.classes))
     for plan in plans:

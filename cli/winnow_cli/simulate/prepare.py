@@ -39,7 +39,7 @@ def problem_of(records: Records, encoder: Path | None, *, cache: Path, jobs: int
                 made = learner.of_texts(records.payloads, labels, classes=classes)
             else:
                 made = learner.of_images(records.payloads, labels, classes=classes)
-    return replace(made, positive=records.positive), whole
+    return replace(made, positive=records.positive, copies=records.contents()), whole
 
 
 def cache_folder(asked: Path | None) -> Path:

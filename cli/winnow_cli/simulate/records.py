@@ -62,6 +62,11 @@ class Records:
         """Number of the class whose average precision is the measure."""
         return None if self.data.positive is None else self.data.classes.index(self.data.positive)
 
+    def contents(self) -> npt.NDArray[np.int64]:
+        """(n,) the same number for records with the same payload."""
+        seen: dict[Any, int] = {}
+        return np.array([seen.setdefault(payload, len(seen)) for payload in self.payloads], dtype=np.int64)
+
     def digests(self) -> tuple[str, str]:
         """Of the payloads alone, and of everything that decides a result."""
         payloads = hashlib.sha256()

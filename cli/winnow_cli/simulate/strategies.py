@@ -14,8 +14,9 @@ import numpy as np
 from winnow.acquisition import DEFAULTS, OUTPUTS, STRATEGIES, able, check_choice, score
 from winnow.acquisition.strategy import Labeled
 from winnow.errors import ConfigError
-from winnow.loop import Acquisition
+from winnow.loop import Loop
 from winnow.models.predictions import Predictions
+from winnow.records import Kind
 from winnow.selection import SELECTORS, Pool, active, select
 from winnow.selection.phases import decide
 from winnow.selection.selector import PoolNeed
@@ -58,12 +59,14 @@ class Fresh:
     near_duplicate_distance: float
 
     @classmethod
-    def of(cls, task: str) -> Fresh:
-        said = Acquisition()
-        return cls(DEFAULTS[task], said.selector, said.cold_start, said.near_duplicate_distance)
+    def of(cls, task: str, kind: Kind) -> Fresh:
+        said = Loop.model_validate({"task": {"type": task, "kind": kind}}).acquisition
+        return cls(said.strategy, said.selector, said.cold_start, said.near_duplicate_distance)
 
     def __call__(self, state: State) -> Indices:
-        free = state.free
+        # As in a loop, a content is one candidate however often it occurs, and none once it has been asked.
+        new = state.free[~np.isin(state.contents[state.free], state.contents[state.labeled])]
+        free = new[np.sort(np.unique(state.contents[new], return_index=True)[1])]
         if decide(state.doubt, bootstrap=state.predictions is None).phase == "coverage":
             pool = Pool(len(free), embedding=state.embedding[free], labeled=state.embedding[state.labeled])
             selector = self.cold_start
@@ -73,8 +76,10 @@ class Fresh:
             pool, state.k, selector=selector, rng=state.rng, near_duplicate_distance=self.near_duplicate_distance
         )
         # Places that near-duplicates leave open are the control arm's.
-        rest = state.rng.permutation(np.setdiff1d(np.arange(len(free)), rows))
-        return free[np.concatenate([rows, rest])[: state.k]]
+        chosen = free[rows]
+        rest = state.rng.permutation(np.setdiff1d(free, chosen))
+        copies = state.rng.permutation(np.setdiff1d(state.free, free))
+        return np.concatenate([chosen, rest, copies])[: state.k]
 
 
 def by_chance(state: State) -> Indices:
@@ -106,15 +111,15 @@ def of_rows(state: State, rows: Indices) -> Predictions:
     )  # fmt: skip
 
 
-def contender(name: str, *, task: str, members: int) -> Contender:
-    """The strategy of a name for a task, with a committee of so many members.
+def contender(name: str, *, task: str, kind: Kind, members: int) -> Contender:
+    """The strategy of a name for a task on records of a kind, with a committee of so many members.
 
     Raises UsageError for an unknown name, and for one that needs what the task's models do not give.
     """
     if name == RANDOM:
         return Contender(name, by_chance)
     if name == DEFAULT:
-        fresh = Fresh.of(task)
+        fresh = Fresh.of(task, kind)
         return Contender(name, fresh, members=_asks_members(fresh.strategy, fresh.selector), starts=True)
     scores, _, selector = name.partition("+")
     if not selector:
@@ -150,8 +155,8 @@ def known(task: str) -> list[str]:
     return list(dict.fromkeys([DEFAULT, RANDOM, *able(OUTPUTS[task]), *selectors]))
 
 
-def contenders(names: Sequence[str] | None, *, task: str, members: int) -> list[Contender]:
+def contenders(names: Sequence[str] | None, *, task: str, kind: Kind, members: int) -> list[Contender]:
     """Strategies by name, `random` always among them, as every ratio is one to it. Raises UsageError like `contender`."""
     if names is None:
         names = [name for name in COMPARED[task] if name in (DEFAULT, RANDOM) or name in known(task)]
-    return [contender(name, task=task, members=members) for name in dict.fromkeys([*names, RANDOM])]
+    return [contender(name, task=task, kind=kind, members=members) for name in dict.fromkeys([*names, RANDOM])]

@@ -47,6 +47,9 @@ class Problem(Protocol):
     def size(self) -> int: ...
 
     @property
+    def contents(self) -> Indices: ...
+
+    @property
     def measure(self) -> str: ...
 
     def split(self, seed: int, *, holdout: float, pool: int, test: int) -> tuple[Indices, Indices]: ...
@@ -87,6 +90,8 @@ class State:
     """Records to choose."""
     embedding: npt.NDArray[np.float32]
     """(n, dim) of the whole pool."""
+    contents: Indices
+    """(n,) the same number for records with the same content."""
     labeled: Indices
     """(m,) rows asked so far, in order."""
     labels: npt.NDArray[Any]
@@ -185,7 +190,8 @@ def run_trial(
 
     def choose(k: int, labeled: Indices, fit: Fit | None) -> Indices:
         state = State(
-            k=k, embedding=problem.embedding[pool], labeled=labeled, labels=problem.labels[pool[labeled]],
+            k=k, embedding=problem.embedding[pool], contents=problem.contents[pool], labeled=labeled,
+            labels=problem.labels[pool[labeled]],
             task=problem.task, classes=problem.classes, predictions=None if fit is None else fit.predictions,
             doubt=None if fit is None else fit.doubt, memory=memory,
             rng=np.random.default_rng([seed, len(labeled) + 1, stream]),

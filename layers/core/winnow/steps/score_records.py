@@ -1,7 +1,8 @@
 """Hop 2: the champion scores records: one pass gives uncertainty, disagreement and an embedding.
 
 Candidates go to the queue before the score artifact is written: the artifact says that all of it is done, and a repeat
-only sends candidates again, which selection counts once.
+only sends candidates again, which selection counts once. When more arrives than selection should look at, only what the
+arrivals of the last day admit goes there (`winnow.selection.admission`); everything is scored all the same.
 """
 
 from __future__ import annotations
@@ -9,26 +10,32 @@ from __future__ import annotations
 import base64
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from winnow import layout
-from winnow.acquisition import DEFAULTS, STRATEGIES, able, gives, score
+from winnow.acquisition import STRATEGIES, able, gives, score
 from winnow.digests import digest
 from winnow.errors import BadInput, NotFound
-from winnow.loop import Acquisition
+from winnow.loop import Acquisition, Loop
 from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
-from winnow.records import Record, from_jsonl
+from winnow.records import SYNTHETIC, Record, from_jsonl
 from winnow.steps import Outcome, vectors
-from winnow.steps.candidates import Candidates
-from winnow.steps.pointers import champion
+from winnow.steps.arrivals import Arrivals
+from winnow.steps.batches import reservations
+from winnow.steps.candidates import Candidates, packed
+from winnow.steps.groups import groups
+from winnow.steps.pointers import Champion, champion
+from winnow.steps.ranking import forwarded_by
 
 ROWS_PER_MESSAGE = 250
-"""Of at most 512-dim float16 embeddings: stays far below SQS's limit."""
+MESSAGE_BYTES = 180_000
+"""Of columns in one message, before they are compressed and written in base64: SQS takes 256 KB."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
         return Outcome({"model": request.model, "stale": True, "failed": {}})
     model = ports.models.load(crowned.model, classes=ports.loop.task.classes)
     superseded = {item["sk"] for item in ports.table.query("SUPERSEDED")}
-    parts: list[Candidates] = []
+    pools: list[Candidates] = []
     done: list[tuple[str, Candidates]] = []
     failed: dict[str, str] = {}
     doubts: list[float] = []
@@ -70,16 +77,15 @@ def score_records(request: ScoreRequest, ports: Ports) -> Outcome:
             continue
         doubts += _doubts(scored)
         done.append((target, scored))
-        parts.append(_shortlist(scored, ports.loop.acquisition, bootstrap=crowned.is_bootstrap))
-    if parts:
-        ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(parts)))
+        pools.append(scored.take(np.array([record.origin != SYNTHETIC for record in records], dtype=np.bool_)))
+    admissions = _forward(pools, crowned, ports, rescore=request.model is not None)
     for target, scored in done:
         ports.data.put(target, scored.to_bytes())
     places = [f"{layout.SCORES}{crowned.model}/"]
     if model.card.encoder is not None:
         places.append(f"{layout.EMBEDDINGS}{model.card.encoder.digest}/{layout.RECORDS}")
     _withdraw(places, superseded, [layout.oid_of(key) for key in request.keys], ports)
-    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done))]
+    metrics = [Metric("RecordsScored", sum(len(scored) for _, scored in done)), *admissions]
     if doubts:
         unsure = "PredictiveSpread" if ports.loop.task.type == "regression" else "PredictiveEntropy"
         metrics.append(Metric(unsure, float(np.mean(doubts))))
@@ -94,11 +100,11 @@ def _score(key: str, records: Sequence[Record], model: Model, bootstrap: bool, p
     given = gives(predictions)
     # What compares records with one another is computed where all of them are seen: at selection.
     names = [name for name in able(given) if name != "random" and STRATEGIES[name].scope == "record"]
-    wanted = ports.loop.acquisition.strategy
-    if not bootstrap and wanted not in able({*given, "labeled"}):
-        score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
+    for wanted in ports.loop.acquisition.strategies:
+        if not bootstrap and wanted not in able({*given, "labeled"}):
+            score(wanted, predictions, rng=rng, model=model.card.model)  # raises ConfigError with the remedy
     scores = {name: score(name, predictions, rng=rng, model=model.card.model) for name in names}
-    return _columns(key, records, predictions, scores)
+    return _columns(key, records, predictions, scores, carried=ports.loop.acquisition.reads & given)
 
 
 def _doubts(scored: Candidates) -> list[float]:
@@ -121,6 +127,8 @@ def _columns(
     records: Sequence[Record],
     predictions: Predictions,
     scores: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]],
+    *,
+    carried: frozenset[str],
 ) -> Candidates:
     numbers = predictions.prediction
     if numbers is not None and not np.isfinite(numbers).all():
@@ -140,37 +148,95 @@ def _columns(
         ),
         scores=scores,
         embedding=predictions.embedding.astype(np.float16),
+        probabilities=predictions.probabilities.astype(np.float16) if "probabilities" in carried else None,
+        members=_members(predictions) if "members" in carried else None,
+        minutes=_minutes(records),
+        slices=np.array([packed(record.slices) for record in records]) if any(r.slices for r in records) else None,
     )
 
 
-def _shortlist(scored: Candidates, policy: Acquisition, *, bootstrap: bool) -> Candidates:
-    """The best-scored train records and the lowest uniform keys of every role; selection never needs the others.
+def _members(predictions: Predictions) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]] | None:
+    """Probabilities of the members in float16, or their numbers as they are: those may be far beyond it."""
+    members = predictions.members
+    return members.astype(np.float16) if members is not None and predictions.prediction is None else members
 
-    The n lowest keys of the whole pool are among the n lowest of each artifact, so uniform choices stay uniform.
+
+def _minutes(records: Sequence[Record]) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+    costs = [record.cost for record in records]
+    if all(cost is None for cost in costs):
+        return None
+    return np.array([np.nan if cost is None else cost for cost in costs], dtype=np.float32)
+
+
+def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, rescore: bool) -> tuple[Metric, ...]:
+    """Send what selection may need of the artifacts just scored, and only as much as `candidates_per_day` has room for.
+
+    What was asked before comes along whatever its score: coverage need not repeat it, and its label may be asked again. Only
+    a rescore meets such records.
+    """
+    if not sum(len(part) for part in parts):
+        return ()
+    policy = ports.loop.acquisition
+    by_score = not crowned.is_bootstrap and forwarded_by(parts[0], policy.strategy, policy) is not None
+    arrivals = Arrivals(crowned.model, policy, parts, ports, rescore=rescore)
+    intake = arrivals.weigh()
+    best = [
+        _best(part, ports.loop) & admitted if by_score else np.zeros(len(part), dtype=bool)
+        for part, admitted in zip(parts, intake.admitted, strict=True)
+    ]
+    asked = sorted(reservations(ports)) if rescore else []
+    chosen = [
+        part.take(rows | _uniform(part, policy, intake.bounds) | np.isin(part.id, asked))
+        for part, rows in zip(parts, best, strict=True)
+    ]
+    ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(chosen)))
+    admitted = arrivals.note(best)
+    return (*intake.metrics, *admitted) if by_score else ()
+
+
+def _best(scored: Candidates, loop: Loop) -> npt.NDArray[np.bool_]:
+    """The best-scored train records of an artifact by each strategy that may choose, and the best of every group with a quota
+    and every rare class; selection never needs the others."""
+    policy = loop.acquisition
+    rows = np.flatnonzero(scored.role == "train")
+    keep = np.zeros(len(scored), dtype=bool)
+    orders = [
+        rows[np.argsort(-worth[rows], kind="stable")]
+        for strategy in policy.strategies
+        if (worth := forwarded_by(scored, strategy, policy)) is not None
+    ]
+    for order in orders:
+        keep[order[: policy.candidates_per_object]] = True
+    rare = [scored.prediction == loop.task.classes.index(name) for name in loop.task.rare_classes]
+    for group in (*groups(scored, loop).values(), *rare):
+        keep[orders[0][group[orders[0]]][: loop.batches.size]] = True
+    return keep
+
+
+def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """The lowest uniform keys of every role, whatever the scores say.
+
+    The n lowest keys of the whole pool are among the n lowest of each artifact and below every bound, so uniform choices
+    stay uniform.
     """
     keep = np.zeros(len(scored), dtype=bool)
     for role in ("train", "evaluation", "reward"):
-        rows = np.flatnonzero(scored.role == role)
+        rows = np.flatnonzero((scored.role == role) & (scored.key < bounds.get(role, 1.0)))
         keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
-    by = policy.strategy
-    if "probabilities" in STRATEGIES[by].needs and STRATEGIES[by].scope == "pool":
-        by = DEFAULTS["classification"]  # finds what is worth comparing at selection
-    if not bootstrap and by in scored.scores:
-        rows = np.flatnonzero(scored.role == "train")
-        best = np.argsort(-scored.scores[by][rows], kind="stable")[: policy.candidates_per_object]
-        keep[rows[best]] = True
-    return scored.take(keep)
+    return keep
 
 
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:
+    a_row = sum(column.nbytes for column in (*rows.columns().values(), *rows.scores.values())) / max(len(rows), 1)
+    step = max(1, min(ROWS_PER_MESSAGE, int(MESSAGE_BYTES / max(a_row, 1.0))))
     return [
         {
             "model": model,
             "rows": len(part),
             "columns": base64.b64encode(part.to_bytes()).decode("ascii"),
         }
-        for start in range(0, len(rows), ROWS_PER_MESSAGE)
-        for part in (rows.take(np.arange(start, min(start + ROWS_PER_MESSAGE, len(rows)))),)
+        for start in range(0, len(rows), step)
+        for part in (rows.take(np.arange(start, min(start + step, len(rows)))),)
     ]
 
 
