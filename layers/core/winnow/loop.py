@@ -182,7 +182,10 @@ class Acquisition(Section):
         max_length=50,
         description="Least share of a batch by slice (`lang=de: 0.1`) or predicted class (`predicted=refund: 0.05`).",
     )
-    cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
+    cold_start: str = Field(
+        SELECTING["classification"]["cold_start"],
+        description="Selector of the coverage phase: until doubt is known to tell; of regression by default stratified.",
+    )
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
     uniform_per_object: int = Field(
         1000, ge=10, le=20_000, description="Lowest uniform keys forwarded per object and role."

@@ -41,8 +41,8 @@ SELECTORS: Mapping[str, Selector] = {
 }
 
 SELECTING: Mapping[str, Mapping[str, str]] = {
-    "classification": {"selector": MARGIN_KMEANS.name},
-    "regression": {"selector": STRATIFIED.name},
+    "classification": {"selector": MARGIN_KMEANS.name, "cold_start": KMEANS.name},
+    "regression": {"selector": STRATIFIED.name, "cold_start": STRATIFIED.name},
 }
 """What makes the active arm of a task for which nothing was chosen."""
 

@@ -208,7 +208,11 @@ def representatives(clustering: Clustering) -> Indices:
 
 def _select(pool: Pool, k: int, rng: np.random.Generator) -> Indices:
     assert pool.embedding is not None  # `winnow.selection.select` checks the needs first
-    return representatives(kmeans(pool.embedding, k, rng=rng))
+    weights = None
+    if pool.labeled is not None and len(pool.labeled):
+        # What lies near a labeled record is covered already: the others draw the centers to themselves.
+        weights = nearest(pool.embedding, as_floats(pool.labeled))[1].astype(np.float64)
+    return representatives(kmeans(pool.embedding, k, rng=rng, weights=weights))
 
 
 KMEANS = Selector(

@@ -12,6 +12,8 @@ from winnow.selection.top_k import top_k
 
 _LEAST, _USUAL = 5, 10
 """Records considered for each one taken: at least, so that the batch does not repeat itself; and without confidences."""
+_ERRORS = 1.5
+"""Records considered for each expected error: the errors are not all at the top of the ranking."""
 _SMALL = 0.01
 """Weight of the least uncertain record beside the most uncertain one's 1: everything shortlisted counts a little."""
 
@@ -26,8 +28,8 @@ def margin_kmeans(
 ) -> Indices:
     """Up to k rows, best score first: of the shortlist, the record nearest each center of a weighted k-means.
 
-    The shortlist holds the best scores: as many as the model is expected to get wrong, the sum of 1 - `confidence` (n,),
-    its calibrated probability to be right; 10 k without confidences, never fewer than 5 k. A model that knows little is
+    The shortlist holds the best scores: half as many again as the model is expected to get wrong, which is the sum of
+    1 - `confidence` (n,), its calibrated probability to be right; 10 k without confidences, never fewer than 5 k. A model that knows little is
     wrong all over the pool, and its doubt says little: then the batch covers; one that is nearly always right is asked
     about its few likely errors. Meant for margin scores (n,) >= 0; any score that is higher for more worth works, since
     weights only scale it to 1.
@@ -39,7 +41,7 @@ def margin_kmeans(
     >>> margin_kmeans(scores, embedding, 2, rng=np.random.default_rng(0)).tolist()
     [0, 2]
     """
-    wanted = _USUAL * k if confidence is None else max(_LEAST * k, round(float((1.0 - confidence).sum())))
+    wanted = _USUAL * k if confidence is None else max(_LEAST * k, round(_ERRORS * float((1.0 - confidence).sum())))
     shortlist = top_k(scores, wanted)
     if not len(shortlist):
         return shortlist

@@ -52,8 +52,8 @@ def stratified(
         column = embedding[rows, _widest(embedding, rows, weights, rng)]
         rows = rows[np.argsort(column, kind="stable")]
         left = places // 2
-        mass = np.cumsum(weights[rows])
-        cut = int(np.searchsorted(mass, mass[-1] * left / places, side="left")) + 1
+        mass = np.concatenate([[0.0], np.cumsum(weights[rows])])
+        cut = int(np.argmin(np.abs(mass - mass[-1] * left / places)))
         cut = min(max(cut, left), len(rows) - (places - left))
         cells += [(rows[:cut], left), (rows[cut:], places - left)]
     return rng.permutation(np.array(chosen, dtype=np.int64))
