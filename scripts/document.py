@@ -69,10 +69,10 @@ def metrics() -> str:
 def strategies() -> str:
     """The table of strategies."""
     rows = [
-        _row(f"`{one.name}`", ", ".join(sorted(one.needs)) or "nothing", one.sentence, one.source)
+        _row(f"`{one.name}`", ", ".join(sorted(one.needs)) or "nothing", one.scope, one.cost, one.sentence, one.source)
         for one in STRATEGIES.values()
     ]
-    return "\n".join([*_head("Strategy", "Needs", "What it does", "Source"), *rows])
+    return "\n".join([*_head("Strategy", "Needs", "Scope", "Cost", "What it does", "Source"), *rows])
 
 
 def selectors() -> str:

@@ -102,6 +102,8 @@ class Recorded:
         self._methods = {name for name in vars(protocol) if not name.startswith("_")}
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a copy in the making asks before it has a fake
+            raise AttributeError(name)
         attribute = getattr(self._fake, name)
         if name not in self._methods or not callable(attribute):
             return attribute

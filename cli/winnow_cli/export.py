@@ -216,7 +216,8 @@ def _labeled(version: str, ports: Ports) -> list[JsonDict]:
             "number": entry["batch"],
             "salt": salt,
         }
-        told = {name: value for name, value in label.to_json().items() if name in _LABEL}
+        # Of a label that was asked again the dataset keeps the arm that chose its record.
+        told = {name: value for name, value in label.to_json().items() if name in _LABEL} | {"arm": entry["arm"]}
         rows.append({**said.get(identity, {}), **payload, "label": entry["label"], "winnow": {**known, **told}})
     return rows
 

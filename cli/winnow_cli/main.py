@@ -43,9 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _demo(commands)
+    _doctor(commands)
+    _simulate(commands)
     _local(commands)
     _status(commands)
     _select(commands)
+    _strategies(commands)
     _config(commands)
     _put(commands)
     _import(commands)
@@ -63,24 +66,7 @@ def _demo(commands: Commands) -> None:
         description="Deploys a fresh local stack, drops data into its pool and lives through weeks of the loop: on the "
         "handwritten digits of scikit-learn, or on your own labeled data, whose labels act as the annotators' truth.",
     )
-    demo.add_argument(
-        "--data",
-        type=Path,
-        metavar="FILE_OR_FOLDER",
-        help="JSONL, CSV (both also .gz) or Parquet, or a folder or archive of images",
-    )
-    demo.add_argument(
-        "--label", metavar="FIELD", help="field or labels.csv column with the class or number; 'folder' for sub-folders"
-    )
-    demo.add_argument("--text", metavar="FIELD", help="field with the text, where 'text' is not its name")
-    demo.add_argument("--kind", choices=("text", "image", "table"), help="what a record is (default: from the files)")
-    demo.add_argument(
-        "--task", choices=("classification", "regression"), help="what a table's label is (default: from the labels)"
-    )
-    demo.add_argument("--positive", metavar="CLASS", help="a rare class: compare models by its average precision")
-    demo.add_argument(
-        "--encoder", type=Path, metavar="DIR", help="of texts or images: a folder with model.onnx (and tokenizer.json)"
-    )
+    _labeled(demo)
     demo.add_argument("--rounds", type=_count, help="labeling rounds (default: 7 for the digits, 5 with --data)")
     demo.add_argument("--batch", type=_count, help="records asked in a round (default: from the number of classes)")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: %(default)s)")
@@ -103,6 +89,114 @@ def _run_demo(given: argparse.Namespace) -> int:
     from winnow_cli.demo.command import run
 
     return run(given)
+
+
+def _labeled(parser: argparse.ArgumentParser, *, more: str = "") -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help=f"JSONL, CSV (both also .gz) or Parquet, or a folder or archive of images{more}",
+    )
+    parser.add_argument(
+        "--label", metavar="FIELD", help="field or labels.csv column with the class or number; 'folder' for sub-folders"
+    )
+    parser.add_argument("--text", metavar="FIELD", help="field with the text, where 'text' is not its name")
+    parser.add_argument("--kind", choices=("text", "image", "table"), help="what a record is (default: from the files)")
+    parser.add_argument(
+        "--task", choices=("classification", "regression"), help="what a table's label is (default: from the labels)"
+    )
+    parser.add_argument("--positive", metavar="CLASS", help="a rare class: compare models by its average precision")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="DIR", help="of texts or images: a folder with model.onnx (and tokenizer.json)"
+    )
+
+
+_NPZ = "; .npz with x_train, y_train (x_test, y_test)"
+
+
+def _doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="whether active learning fits your data and budget",
+        description="Looks at labeled data: how much there is to choose from, prices, classes, duplicates, and what quick models "
+        "show of calibration, doubt and the learning curve. Says whether active learning fits, with the reasons.",
+    )
+    _labeled(doctor, more=_NPZ)
+    doctor.add_argument(
+        "--pool",
+        type=_count,
+        metavar="N",
+        help="unlabeled records there are (default: those without a label in --data)",
+    )
+    doctor.add_argument("--price", type=float, metavar="MONEY", help="what one label costs; 0 for free ones")
+    doctor.add_argument("--budget", type=float, metavar="MONEY", help="what may be spent on labels in all")
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
+    _cached(doctor)
+    doctor.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(given: argparse.Namespace) -> int:
+    from winnow_cli.doctor.command import run_command
+
+    return run_command(given)
+
+
+def _simulate(commands: Commands) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="which strategy and batch size pays on your labeled data, before a cent is spent",
+        description="Plays active learning on labeled data: every strategy buys labels batch by batch, the loop's own model "
+        "learns from them and is judged on records that were held out. Without --data on scikit-learn's digits.",
+    )
+    _labeled(simulate, more=_NPZ)
+    simulate.add_argument("--test", type=Path, metavar="FILE", help="records that judge (default: a share of --data)")
+    simulate.add_argument(
+        "--holdout", type=float, default=0.3, metavar="SHARE", help="without --test: the share (default: %(default)s)"
+    )
+    simulate.add_argument(
+        "--strategies",
+        type=_names,
+        metavar="A,B,C",
+        help="names (default: default,random,margin,badge; see docs/simulate.md)",
+    )
+    simulate.add_argument("--batch", type=_count, metavar="N", help="labels a round (default: from pool and classes)")
+    simulate.add_argument("--batches", type=_counts, metavar="N,M", help="several batch sizes, compared")
+    simulate.add_argument(
+        "--initial", type=_count, metavar="N", help="labels before the first choice (default: as --batch)"
+    )
+    simulate.add_argument("--budget", type=_count, metavar="N", help="labels in all (default: 15 rounds)")
+    simulate.add_argument("--seeds", type=_count, default=5, metavar="N", help="repetitions (default: %(default)s)")
+    simulate.add_argument(
+        "--target",
+        type=float,
+        metavar="LEVEL",
+        help="level to reach, as 0.85 (default: what random reaches in the end)",
+    )
+    simulate.add_argument(
+        "--price", type=float, metavar="MONEY", help="what one label costs, to count savings in money"
+    )
+    simulate.add_argument("--html", type=Path, metavar="OUT", help="write a page with curves and figures")
+    simulate.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    _cached(simulate)
+    simulate.add_argument("--fresh", action="store_true", help="forget trials that were finished before")
+    simulate.set_defaults(run=_run_simulate)
+
+
+def _run_simulate(given: argparse.Namespace) -> int:
+    from winnow_cli.simulate.command import run_command
+
+    return run_command(given)
+
+
+def _cached(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=_count, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where vectors and finished work are kept (default: your cache folder)",
+    )
 
 
 def _local(commands: Commands) -> None:
@@ -144,12 +238,29 @@ def _run_status(given: argparse.Namespace) -> int:
 
 def _select(commands: Commands) -> None:
     select = commands.add_parser("select", help="have a batch selected now, without waiting for the schedule")
+    select.add_argument(
+        "--anyway", action="store_true", help="also where the next labels are not worth budget.gain_worth_usd"
+    )
     _stack(select)
     select.set_defaults(run=_run_select)
 
 
 def _run_select(given: argparse.Namespace) -> int:
     from winnow_cli.select import run
+
+    return run(given)
+
+
+def _strategies(commands: Commands) -> None:
+    strategies = commands.add_parser(
+        "strategies", help="which strategies and selectors there are, with needs, cost and source"
+    )
+    strategies.add_argument("--json", action="store_true", help="print one JSON document")
+    strategies.set_defaults(run=_run_strategies)
+
+
+def _run_strategies(given: argparse.Namespace) -> int:
+    from winnow_cli.strategies import run
 
     return run(given)
 
@@ -330,3 +441,11 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return value
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({_count(part) for part in text.split(",")})
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

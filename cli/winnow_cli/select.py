@@ -14,7 +14,8 @@ def run(given: argparse.Namespace) -> int:
     stack = connect(given)
     name = f"{stack.settings.stack}-select_batch"
     with explained(f"function {name}"):
-        answer = stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps({"cause": "command"}).encode())
+        request = {"cause": "command", "anyway": given.anyway}
+        answer = stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps(request).encode())
     body = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise UsageError(f"{name}: {body.get('errorType')}: {body.get('errorMessage')}")

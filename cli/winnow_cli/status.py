@@ -13,6 +13,8 @@ from winnow_cli.errors import UsageError
 from winnow_cli.stack import connect, explained
 
 SHOWN_BATCHES = 10
+TWO_SIDED = 1.96
+"""Standard errors on either side of a figure that its 95 % interval takes."""
 
 
 def run(given: argparse.Namespace) -> int:
@@ -33,7 +35,8 @@ def run(given: argparse.Namespace) -> int:
 def status(ports: Ports) -> dict[str, Any]:
     """Everything there is to say, as one JSON-like document."""
     from winnow.steps import accounting, pointers
-    from winnow.steps.batches import committed
+    from winnow.steps.batches import committed, reservations
+    from winnow.steps.course import chart
 
     champion, _ = pointers.champion(ports)
     head, _ = pointers.head(ports.data)
@@ -52,6 +55,7 @@ def status(ports: Ports) -> dict[str, Any]:
             {"batch": item["sk"], **{name: item[name] for name in ("number", "kind", "status", "size", "created_at")}}
             for item in batches
         ],
+        "next": chart(champion, ports, taken=reservations(ports)).to_json(),
         "running": {machine: ports.executions.running(machine) for machine in ("improve", "rescore")},
         "invariants": {name: {"holds": check.ok, "detail": check.detail} for name, check in checks.items()},
     }
@@ -79,6 +83,28 @@ def text(body: dict[str, Any]) -> str:
         lines.append(
             f"batch     {batch['number']:>3} {batch['batch']} {batch['kind']:<8} {batch['status']:<10} {batch['size']} records"
         )
+    lines += coming(body["next"])
     for name, check in body["invariants"].items():
         lines.append(f"{name}        {'holds ' if check['holds'] else 'BROKEN'} {check['detail']}")
     return "\n".join(lines)
+
+
+def coming(course: dict[str, Any]) -> list[str]:
+    """What the next batch is to be, and why, as lines for people."""
+    prospect, competition = course["prospect"], course["competition"]
+    lines = [f"next      {course['size']} records by {course['recipe']}, phase {course['phase']}"]
+    lines += [f"          {reason}" for reason in course["reasons"]]
+    lines.append(f"worth     {'STOPPED: ' if prospect['stop'] else ''}{prospect['reason']}")
+    if prospect["remedy"]:
+        lines.append(f"          {prospect['remedy']}")
+    if competition is not None:
+        for one in competition["competitors"]:
+            rounds = f"{one['rounds']} round{'s' if one['rounds'] > 1 else ''}"
+            gained = f"{one['gain']:+.1f} ± {TWO_SIDED * one['error']:.1f} points per 100 labels in {rounds}"
+            measured = gained if one["rounds"] else "not measured yet"
+            lines.append(f"strategy  {one['name']} weight {one['weight']:.2f}, {measured}")
+        lines.append(
+            f"          {competition['sentence']}; "
+            f"regret {competition['regret']:.1f} ± {TWO_SIDED * competition['regret_error']:.1f} points"
+        )
+    return lines

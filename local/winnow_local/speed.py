@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -71,9 +71,40 @@ def _list(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
     return found | ({"NextContinuationToken": token} if token else {})
 
 
+def _versions(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
+    prefix, size = asked.get("Prefix", ""), asked.get("MaxKeys", 1000)
+    marker, version = asked.get("KeyMarker"), asked.get("VersionIdMarker")
+    page, _, gone, *following = backend.list_object_versions(bucket.name, None, marker, size, prefix, version)
+    found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": following[0] is not None}
+    found |= {"KeyMarker": marker or "", "VersionIdMarker": version or ""}
+    if following[0] is not None:
+        found |= dict(zip(("NextKeyMarker", "NextVersionIdMarker"), following, strict=True))
+    for name, keys in (("Versions", page), ("DeleteMarkers", gone)):
+        if keys:
+            found[name] = [_version(key) for key in keys]
+    return found
+
+
+def _version(key: Any) -> Params:
+    about = _listed(key) if isinstance(key, FakeKey) else {"Key": key.name, "LastModified": _seconds(key.last_modified)}
+    return {
+        **about,
+        "VersionId": key.version_id or "null",
+        "IsLatest": getattr(key, "is_latest", False),
+        "Owner": _OWNER,
+    }
+
+
+def _seconds(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC, microsecond=0)
+
+
+_OWNER = {"ID": "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a", "DisplayName": "webfile"}  # moto's
+
+
 def _listed(key: FakeKey) -> Params:
     about = {"Key": key.name, "Size": key.size, "StorageClass": key.storage_class, "ETag": key.etag}
-    return {**about, "LastModified": key.last_modified.replace(tzinfo=UTC, microsecond=0)}
+    return {**about, "LastModified": _seconds(key.last_modified)}
 
 
 _READ, _PAGED = {"Bucket", "Key", "VersionId", "ChecksumMode"}, {"Bucket", "Prefix", "MaxKeys", "EncodingType"}
@@ -82,6 +113,7 @@ PLAIN: dict[str, tuple[Any, set[str]]] = {
     "HeadObject": (_head, _READ),
     "PutObject": (_put, {"Bucket", "Key", "Body", "IfNoneMatch"}),
     "ListObjectsV2": (_list, _PAGED | {"ContinuationToken", "StartAfter"}),
+    "ListObjectVersions": (_versions, _PAGED | {"KeyMarker", "VersionIdMarker"}),
 }
 
 
@@ -97,6 +129,11 @@ def _query(cloud: Cloud, original: Any, self: Any, *asked: Any, **conditions: An
         self = copy.copy(self)
         self.items = {hash_key: self.items[hash_key]} if hash_key in self.items else {}
     return original(self, *asked, **conditions)
+
+
+@patched("moto.sqs.models", "unix_time_millis", "A queue asks the clock for each of its messages.")
+def _millis(cloud: Cloud, *_: Any) -> float:
+    return cloud.clock.time() * 1000.0
 
 
 @patched("moto.core.serialize.ResponseSerializer", "get_value", "An answer spelled as in the API stays as it is.")

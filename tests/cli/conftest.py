@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
+from winnow_cli.demo.engine import Decided
 from winnow_cli.demo.story import TOTALS, Asked, Confusion, Deployment, Estimate, Happening, Round, Served, Story
 
 
@@ -23,7 +24,7 @@ def rounds() -> tuple[Round, ...]:
     verdicts = ("promoted", "promoted", "rejected", "promoted", "rolled back", "promoted")
     champion = "bootstrap-image"
     for index, (level, verdict) in enumerate(zip(levels, verdicts, strict=True)):
-        model = f"m{index}abcdef0123456789ab"
+        model, phase = f"m{index}abcdef0123456789ab", "coverage" if index == 0 else "uncertainty"
         champion = model if verdict == "promoted" else champion
         made.append(
             Round(
@@ -37,6 +38,12 @@ def rounds() -> tuple[Round, ...]:
                 ended_day=2.5 * index + 1.1, by_arm={"active": 40, "control": 20, "evaluation": 20},
                 drill="poison" if index == 2 else "skew" if index == 4 else None,
                 entropy_before=1.2 - 0.1 * index, entropy_after=1.1 - 0.1 * index, total_labels=80 * (index + 1),
+                decided=Decided(
+                    phase, "margin+margin_kmeans", 80,
+                    (f"80 records: reason <{index}>", f"{phase}: phase <{index}>"),
+                    {"active": 40, "control": 20, "evaluation": 20},
+                    gain_per_label=0.042 if index == 5 else None, prospect="40 further labels should gain 1.7 points",
+                ),
             )
         )  # fmt: skip
     return tuple(made)

@@ -14,24 +14,24 @@ from winnow_cli.errors import UsageError
 
 
 @pytest.fixture
-def texts(tmp_path: Path) -> data.DemoData:
+def texts(tmp_path: Path) -> data.LabeledData:
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": f"cat {n}", "y": "ab"[n % 2]}) + "\n" for n in range(80)))
     return data.load(path, label="y")
 
 
-def test_the_demos_loop_names_the_encoder(texts: data.DemoData) -> None:
+def test_the_demos_loop_names_the_encoder(texts: data.LabeledData) -> None:
     assert loop_file(texts, batch=20, rounds=5, seed=0).training.encoder is None
     assert loop_file(texts, batch=20, rounds=5, seed=0, encoded=True).training.encoder == "demo"
 
 
-def test_an_encoder_of_the_datas_kind_is_taken(texts: data.DemoData, tmp_path: Path) -> None:
+def test_an_encoder_of_the_datas_kind_is_taken(texts: data.LabeledData, tmp_path: Path) -> None:
     card, files = command._encoder(pets(tmp_path / "pets"), texts)
 
     assert (card.reads, sorted(files)) == ("text", ["encoder.onnx", "tokenizer.json"])
 
 
-def test_any_other_is_refused_with_the_reason(texts: data.DemoData, tmp_path: Path) -> None:
+def test_any_other_is_refused_with_the_reason(texts: data.LabeledData, tmp_path: Path) -> None:
     images = folder(tmp_path / "images", {"model.onnx": image_graph(("n", 3, 4, 4), axes=(2, 3))})
 
     with pytest.raises(UsageError, match="reads image; the records are of kind text"):

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from winnow_cli.demo.engine import decided
 from winnow_cli.demo.report import report
 from winnow_cli.demo.story import R2, Estimate, Story
 from winnow_cli.demo.table import table
@@ -119,3 +120,59 @@ def test_what_is_no_share_is_not_told_in_percent(story_of: Callable[..., Story])
     assert "<b>0.812</b><span>champion&#x27;s R\u00b2; 0.620 after round 1</span>" in page
     assert "R\u00b2 on the evaluation set" in page
     assert "80 labels, $19.20: +0.160, $1.20 a hundredth" in page
+
+
+def test_the_engine_is_told_with_its_reasons(story_of: Callable[..., Story]) -> None:
+    story = story_of()
+
+    page, text = report(story), table(story)
+
+    assert page.count(">The phase changed. uncertainty: phase &lt;1&gt;; 80 records: reason &lt;1&gt;<") == 1
+    assert page.count("The phase changed.") == 1
+    assert "0.042 points" in page
+    assert "40 further labels should gain 1.7 points" in page
+    assert page.count('<span class="none">not measured</span></td></tr>') == 5
+    assert "regret" not in page
+    assert "round 1: coverage by margin+margin_kmeans, 80 records: active 40, control 20, evaluation 20" in text
+    assert "  -> uncertainty: phase <1>\n  80 records: reason <1>\n" in text
+    assert "one label more was expected to gain 0.042 points" in text
+
+
+def test_records_stand_with_why_they_were_asked(story_of: Callable[..., Story]) -> None:
+    page = report(story_of(kind="text"))
+
+    table_of_examples = page.split("examples of round 6")[1].split("</table>")[0]
+    assert table_of_examples.count("<tr>") == 1 + 9  # a head, and three of each of three arms
+    assert "<td>active</td><td>margin</td>" in table_of_examples
+    assert '<td class="n">0.25</td><td class="n">0</td>' in table_of_examples
+
+
+def test_competitors_are_told_with_weights_regret_and_what_each_would_have_asked(
+    story_of: Callable[..., Story],
+) -> None:
+    story = story_of()
+    course = {
+        "recipe": "margin+badge", "reasons": ["margin+badge was drawn with weight 0.71"],
+        "prospect": {"gain_per_label": None, "reason": "2 sizes were measured"},
+        "competition": {
+            "weights": {"margin+badge": 0.71, "entropy+top_k": 0.29}, "regret": 1.25, "sentence": "not separated",
+            "picks": {"margin+badge": {"ids": ["a"], "overlap": 1.0}, "entropy+top_k": {"ids": ["b"], "overlap": 0.25}},
+        },
+    }  # fmt: skip
+    rivals = decided(course, phase="uncertainty", size=80, asked={"active": 60, "control": 20})
+    story = replace(story, rounds=(*story.rounds[:-1], replace(story.rounds[-1], decided=rivals)))
+
+    page, text = report(story), table(story)
+
+    assert "<td>margin+badge 0.71, entropy+top_k 0.29</td><td>1.2 points</td>" in page
+    assert "entropy+top_k would have asked 25 % of the same" in page
+    assert "  weights margin+badge 0.71, entropy+top_k 0.29; regret 1.2 points" in text
+
+
+def test_plans_of_earlier_versions_make_no_engine_section(story_of: Callable[..., Story]) -> None:
+    story = story_of()
+    old = decided(None, phase="coverage", size=80, asked={"active": 80})
+
+    page = report(replace(story, rounds=tuple(replace(one, decided=old) for one in story.rounds)))
+
+    assert "The engine" not in page

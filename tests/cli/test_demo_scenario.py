@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from winnow.loop import parse, to_yaml
-from winnow_cli.demo import data, people, scenario
+from winnow_cli import labeled as data
+from winnow_cli.demo import people, scenario
 from winnow_cli.demo.loopfile import batch_size, loop_file
 
 
-def texts(path: Path, labels: list[str]) -> data.DemoData:
+def texts(path: Path, labels: list[str]) -> data.LabeledData:
     rows = [json.dumps({"id": f"{label}-{n}", "text": f"text {n}", "y": label}) for n, label in enumerate(labels)]
     path.write_text("\n".join(rows), encoding="utf-8")
     return data.load(path, label="y")
@@ -27,7 +28,7 @@ def test_scrambling_the_truth_changes_nothing_the_loop_reads(tmp_path: Path) -> 
     scrambled = list(np.random.default_rng(1).permutation(labels))
     one, other = texts(tmp_path / "one.jsonl", labels), texts(tmp_path / "other.jsonl", scrambled)
 
-    def read_by_the_loop(given: data.DemoData) -> tuple[object, ...]:
+    def read_by_the_loop(given: data.LabeledData) -> tuple[object, ...]:
         pool, live = scenario._split(given.samples, rng=np.random.default_rng(0))
         sent = [sample.payload for sample in live]
         return scenario.pool_objects(pool, kind="text", wave=0), sent, loop_file(given, batch=20, rounds=5, seed=0).task
@@ -163,7 +164,7 @@ def test_drills_fit_into_the_rounds(rounds: int, skew: int, poison: int) -> None
 @pytest.mark.parametrize("classes", [2, 10, 77])
 def test_the_loop_file_is_valid_for_any_data(size: int, classes: int) -> None:
     samples = tuple(data.Sample(str(n), f"text {n}") for n in range(size))
-    given = data.DemoData("x", "text", tuple(f"c{n}" for n in range(classes)), samples, data.Truth(()))
+    given = data.LabeledData("x", "text", tuple(f"c{n}" for n in range(classes)), samples, data.Truth(()))
 
     loop = loop_file(given, batch=batch_size(given), rounds=5, seed=3)
 

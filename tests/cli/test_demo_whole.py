@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from winnow_cli.demo import data
+from winnow_cli import labeled as data
 from winnow_cli.demo.command import play
 from winnow_cli.demo.report import report
 from winnow_cli.demo.story import Happening, Story
@@ -19,14 +19,14 @@ WORDS = {"fruit": "apple pear plum grape cherry", "metal": "iron copper zinc sil
 pytestmark = pytest.mark.cloud
 
 
-def written(path: Path, labels: list[str], texts: list[str]) -> data.DemoData:
+def written(path: Path, labels: list[str], texts: list[str]) -> data.LabeledData:
     path.write_text(
         "".join(json.dumps({"text": t, "y": y}) + "\n" for t, y in zip(texts, labels, strict=True)), encoding="utf-8"
     )
     return data.load(path, label="y")
 
 
-def told(given: data.DemoData) -> tuple[Story, list[Happening]]:
+def told(given: data.LabeledData) -> tuple[Story, list[Happening]]:
     log: list[Happening] = []
     return play(given, rounds=1, batch=40, seed=0, poison=False, skew=False, tell=log.append), log
 

@@ -98,7 +98,12 @@ def test_pages_of_versions(both: Callable[..., tuple[Any, Any]], empty: LocalClo
         empty.advance(hours=1)
     s3.delete_object(Bucket="kept", Key="b")
 
-    assert len(both("list_object_versions", Bucket="kept")[0]["DeleteMarkers"]) == 1
+    quick, long = both("list_object_versions", Bucket="kept")
+    assert quick == long
+    assert len(quick["DeleteMarkers"]) == 1
+    quick, long = both("list_object_versions", Bucket="kept", MaxKeys=2)
+    assert quick == long
+    assert quick["NextKeyMarker"] == "a"
     quick, long = both("list_object_versions", Bucket="kept", Prefix="a")
     assert quick == long
     (long,) = s3.get_paginator("list_object_versions").paginate(Bucket="kept")
@@ -160,6 +165,22 @@ def test_a_query_reads_its_partition_or_its_index(empty: LocalCloud) -> None:
     assert found("pk", "a") == [("a", "1"), ("a", "2")]
     assert found("pk", "c") == []
     assert sorted(found("other", "1", IndexName="others")) == [("a", "1"), ("b", "1")]
+
+
+def test_messages_become_visible_by_the_clock(empty: LocalCloud) -> None:
+    sqs = empty.client("sqs")
+    url = sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="now")
+    sqs.send_message(QueueUrl=url, MessageBody="later", DelaySeconds=60)
+
+    def received() -> list[str]:
+        return [each["Body"] for each in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])]
+
+    assert received() == ["now"]
+    empty.clock.run(until=empty.clock.time() + 29)
+    assert received() == []
+    empty.clock.run(until=empty.clock.time() + 32)
+    assert received() == ["now", "later"]
 
 
 def test_a_request_carries_no_portrait_of_the_machine(empty: LocalCloud) -> None:

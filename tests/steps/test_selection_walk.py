@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from tests.fakes import every_fault
@@ -91,6 +93,33 @@ def test_a_strategy_the_model_cannot_serve_is_refused_with_the_remedy():
 
     with pytest.raises(ConfigError, match="bald needs members"):
         score_records(ScoreRequest(tuple(ports.data.list("records/"))), ports)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kept"),
+    [("density_weighted", "uncertain"), ("expected_error_reduction", "uncertain"), ("typicality", "by chance")],
+)
+def test_what_compares_records_is_left_to_selection_and_gets_records_worth_comparing(strategy: str, kept: str):
+    few = "candidates_per_object: 10, uniform_per_object: 20"
+    ports = world(LOOP.replace("near_duplicate_distance", f"strategy: {strategy}, {few}, near_duplicate_distance"))
+    ports.data.objects[layout.CHAMPION] = Champion("m-1", number=1).to_bytes()
+    ports.models.models["m-1"] = ports.models.models["bootstrap-text"]
+    ingest(ports, ports.pool.drop("a.jsonl", animals(300)))
+
+    score_records(ScoreRequest(tuple(ports.data.list("records/"))), ports)
+
+    (key,) = ports.data.list("scores/m-1/")
+    scored = Candidates.from_bytes(ports.data.objects[key])
+    assert set(scored.scores) == {"margin", "entropy", "least_confidence", "expected_gradient_length"}
+    sent = Candidates.concat(
+        [Candidates.from_bytes(base64.b64decode(body["columns"])) for body in ports.queues.sent["candidates"]]
+    )
+    train = scored.take(scored.role == "train")
+    by_chance = set(train.id[np.argsort(train.key)][:20].tolist())
+    uncertain = set(train.id[np.argsort(-train.scores["margin"], kind="stable")][:10].tolist())
+    expected = by_chance | uncertain if kept == "uncertain" else by_chance
+    assert set(sent.id[sent.role == "train"].tolist()) == expected
+    assert uncertain - by_chance
 
 
 def test_messages_that_cannot_be_read_fail_alone():

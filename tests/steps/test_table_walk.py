@@ -162,7 +162,7 @@ def test_scoring_tells_how_far_the_committee_is_apart() -> None:
 
     values = {metric.name: metric.value for metric in outcome.metrics}
     # Rooms go round 1 to 5, so members are 2 to 10 away from their mean, 6 on average.
-    assert values == {"RecordsScored": 60, "PredictiveSpread": pytest.approx(6.0)}
+    assert values == {"RecordsScored": 60, "PredictiveSpread": pytest.approx(6.0), "AdmittedShare": 100.0}
 
 
 def test_a_model_that_predicts_nan_scores_nothing() -> None:

@@ -28,6 +28,8 @@ def make_pool(n: int, *, seed: int = 0, dim: int = 4, copies: int = 1, **columns
         "scores": rng.random(n, dtype=np.float32),
         "embedding": rng.standard_normal((n, dim)).astype(np.float16),
         "predicted": rng.choice(["common", "rare", "rarer"], n, p=[0.8, 0.15, 0.05]).tolist(),
+        "probabilities": rng.dirichlet(np.ones(3), n).astype(np.float32),
+        "members": rng.dirichlet(np.ones(3), (n, 2)).astype(np.float32),
     }
     return ScoredPool(**{**given, **columns})
 
@@ -148,6 +150,8 @@ class TestEveryBatch:
             scores=pool.scores[order],
             embedding=pool.embedding[order],
             predicted=[pool.predicted[row] for row in order],
+            probabilities=pool.probabilities[order],
+            members=pool.members[order],
         )
         policy = self.policy(selector, bootstrap=bootstrap)
 

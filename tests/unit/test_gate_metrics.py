@@ -12,7 +12,7 @@ import pytest
 
 from winnow.errors import ConfigError
 from winnow.models.evaluation import average_precision, evaluate_regression
-from winnow.models.gate import GatePolicy, Scores, Verdict, _measure, decide, estimate, wilson
+from winnow.models.gate import GatePolicy, Scores, Verdict, _measure, decide, estimate, paired_gain, wilson
 
 Floats = npt.NDArray[np.float64]
 NUMBERS = GatePolicy(metric="r2", alpha=0.1, planned_looks=4)
@@ -326,3 +326,43 @@ class TestWhatCanOnlyLeadToNo:
 
         assert judge(old, new, RARE).champion_value == pytest.approx(0.1)  # 30 of 300, in no order
         assert judge(new, replace(old, model="x"), RARE).decision == "reject"
+
+
+def test_a_paired_gain_has_the_error_of_its_records() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=80)
+    outputs = {"old": truth + rng.normal(0.0, 0.8, 80), "new": truth + rng.normal(0.0, 0.4, 80)}
+    old, new = (Scores(name, "e1", truth.tolist(), (), np.empty((80, 0)), said) for name, said in outputs.items())
+
+    found = paired_gain(GatePolicy(metric="r2"), old, new, rng=np.random.default_rng(0))
+
+    def r2(name: str, rows: np.ndarray) -> float:
+        left = np.square(outputs[name] - truth)[rows].sum()
+        return 1.0 - float(left / np.square(truth[rows] - truth[rows].mean()).sum())
+
+    drawn = np.random.default_rng(1).integers(0, 80, size=(3000, 80))
+    spread = np.std([r2("new", rows) - r2("old", rows) for rows in drawn])
+    assert found is not None
+    assert found[0] == pytest.approx(r2("new", np.arange(80)) - r2("old", np.arange(80)))
+    assert found[1] == pytest.approx(spread, rel=0.08)
+
+
+def test_models_that_agree_about_few_records_are_not_known_to_be_equal() -> None:
+    truth = ["a", "b"] * 10
+    rows = np.array([[0.9, 0.1], [0.1, 0.9]] * 10)
+    same = [Scores(name, "e1", truth, ("a", "b"), rows) for name in ("old", "new")]
+
+    assert paired_gain(GatePolicy(), *same, rng=np.random.default_rng(0)) == (0.0, 1 / 20)
+
+
+def test_what_cannot_be_compared_has_no_gain() -> None:
+    truth = ["a", "b"] * 10
+    rows = np.array([[0.9, 0.1]] * 20)
+    one = Scores("old", "e1", truth, ("a", "b"), rows)
+
+    def gain(other: Scores, policy: GatePolicy) -> tuple[float, float] | None:
+        return paired_gain(policy, one, other, rng=np.random.default_rng(0))
+
+    assert gain(Scores("new", "e2", truth, ("a", "b"), rows), GatePolicy()) is None
+    assert gain(Scores("new", "e1", truth, ("a", "b"), rows * np.nan), GatePolicy()) is None
+    assert gain(one, GatePolicy(metric="average_precision", positive_class="c")) is None

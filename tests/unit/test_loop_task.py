@@ -80,7 +80,7 @@ def test_what_said_nothing_of_it_means_what_it_meant() -> None:
         ("quality: {consensus: median}", "median does not fit classification; choose majority or dawid_skene"),
         (
             "task: {kind: table, type: regression}\nacquisition: {strategy: margin}",
-            "acquisition.strategy: margin needs probabilities, which a regression does not give; choose one of random, var",
+            "acquisition.strategy: margin needs probabilities, which a regression does not give; choose one of random, typ",
         ),
         ("acquisition: {strategy: variance}", "variance needs prediction, which a classification does not give"),
         (

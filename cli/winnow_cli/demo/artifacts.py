@@ -18,6 +18,7 @@ from winnow.records import Label, from_jsonl
 from winnow.steps import accounting, pointers
 from winnow.steps.batches import Plan, payloads, read_plan
 from winnow.steps.prepare_task import shown
+from winnow_cli.demo.engine import Decided, decided
 from winnow_cli.demo.scenario import Run
 from winnow_cli.demo.story import (
     MEASURES,
@@ -128,10 +129,16 @@ def _rounds(
                 reasons=_why(gate, deployments), difference=_estimate(gate["difference"]) if gate else None,
                 started_day=days(_seconds(family[0].plan.created_at) - run.start), ended_day=days(ended - run.start),
                 by_arm=Counter(label.arm for label in done), drill=_drill(family, gate, deployments, run),
-                entropy_before=_entropy(gate, "before"), entropy_after=_entropy(gate, "after"), total_labels=bought,
+                entropy_before=_entropy(gate, "before"), entropy_after=_entropy(gate, "after"),
+                total_labels=bought, decided=_decided(family[0].plan),
             )
         )  # fmt: skip
     return rounds
+
+
+def _decided(plan: Plan) -> Decided:
+    arms = Counter(choice.arm for choice in plan.choices)
+    return decided(plan.course, phase=plan.phase, size=len(plan.choices), asked=arms)
 
 
 def _decisive(mine: Sequence[JsonDict], deployments: Mapping[str, JsonDict]) -> JsonDict | None:

@@ -38,9 +38,12 @@ NUDGE = 3.0
 """Pixels by which series stand apart, so that intervals at one x do not cover each other."""
 
 
-def curves(lines: Sequence[Line], *, measure: Measure, x_title: str, label: str) -> str:
-    """Series with intervals over a number of labels. `label` describes the picture to those who cannot see it. What lies
-    below 0 (an R2 can) is drawn at 0; the hint under the pointer has the number."""
+def curves(
+    lines: Sequence[Line], *, measure: Measure, x_title: str, label: str, bands: bool = False, goal: float | None = None
+) -> str:
+    """Series with intervals over a number of labels, as whiskers or as `bands`, and a level to reach. `label` describes the
+    picture to those who cannot see it. What lies below 0 (an R2 can) is drawn at 0; the hint under the pointer has the
+    number."""
     points = [point for line in lines for point in line.points]
     if not points:
         return '<p class="none">Nothing was measured.</p>'
@@ -62,17 +65,28 @@ def curves(lines: Sequence[Line], *, measure: Measure, x_title: str, label: str)
         parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, f"{tick:.0f}", "tick middle"))
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(floor):.1f}" y2="{y(floor):.1f}"/>')
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_title, "tick middle"))
+    if goal is not None and floor <= goal <= 1.0:
+        parts.append(
+            f'<line class="goal" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(goal):.1f}" y2="{y(goal):.1f}"/>'
+            + _text(LEFT + 4, y(goal) - 5, measure.text(goal), "tick")
+        )
+    for line in lines if bands else ():
+        edge = [f"{x(point.x):.1f},{y(min(point.high, 1.0)):.1f}" for point in line.points]
+        edge += [f"{x(point.x):.1f},{y(point.low):.1f}" for point in reversed(line.points)]
+        parts.append(f'<polygon class="band {line.style}" points="{" ".join(edge)}"/>')
     for index, line in enumerate(lines):
-        shift = (index - (len(lines) - 1) / 2) * NUDGE
+        shift = 0.0 if bands else (index - (len(lines) - 1) / 2) * NUDGE
         if len(line.points) > 1:
             path = " ".join(f"{x(point.x) + shift:.1f},{y(point.y):.1f}" for point in line.points)
             parts.append(f'<polyline class="line {line.style}" points="{path}"/>')
         for point in line.points:
             at = x(point.x) + shift
-            parts.append(
-                f'<g class="{line.style}"><title>{escape(point.hint)}</title>'
+            whisker = (
                 f'<line class="whisker" x1="{at:.1f}" x2="{at:.1f}" y1="{y(point.low):.1f}" y2="{y(point.high):.1f}"/>'
-                f'<circle class="dot" cx="{at:.1f}" cy="{y(point.y):.1f}" r="4.5"/></g>'
+            )
+            parts.append(
+                f'<g class="{line.style}"><title>{escape(point.hint)}</title>{"" if bands else whisker}'
+                f'<circle class="dot" cx="{at:.1f}" cy="{y(point.y):.1f}" r="{3 if bands else 4.5}"/></g>'
             )
     return "".join(parts) + "</svg>"
 

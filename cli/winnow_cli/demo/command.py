@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow_cli.demo.data import DemoData, digits, load
 from winnow_cli.demo.loopfile import Encoder
 from winnow_cli.demo.story import Happening, Story
 from winnow_cli.errors import InvariantError, UsageError
+from winnow_cli.labeled import LabeledData, digits, load
 
 DIGITS_ROUNDS, OWN_ROUNDS = 7, 5
 DIGITS = 1200
@@ -47,7 +47,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def play(
-    data: DemoData, *, rounds: int, batch: int | None, seed: int, poison: bool, skew: bool,
+    data: LabeledData, *, rounds: int, batch: int | None, seed: int, poison: bool, skew: bool,
     tell: Callable[[Happening], None], encoder: Encoder | None = None,
 ) -> Story:  # fmt: skip
     """Live through a demo on a cloud of its own; the story is read from the stack before the cloud is gone."""
@@ -79,7 +79,7 @@ def _silent(_: Happening) -> None:
     return
 
 
-def _data(given: argparse.Namespace) -> DemoData:
+def _data(given: argparse.Namespace) -> LabeledData:
     if given.data is None:
         for option in ("label", "kind", "text", "task", "positive"):
             if getattr(given, option) is not None:
@@ -104,7 +104,7 @@ def _data(given: argparse.Namespace) -> DemoData:
     return data
 
 
-def _encoder(folder: Path, data: DemoData) -> Encoder:
+def _encoder(folder: Path, data: LabeledData) -> Encoder:
     """The encoder of `--encoder`. Raises UsageError for a folder that holds none, or one of something else."""
     from winnow.errors import BadModel
     from winnow.onnx.encoder_folder import read_encoder

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from winnow.loop import Loop, parse, to_yaml
 from winnow.models.encoder import EncoderCard
-from winnow_cli.demo.data import DemoData
+from winnow_cli.labeled import LabeledData
 
 WORKERS_PER_ITEM = 3
 TASK_SECONDS = 28_800
@@ -30,7 +30,7 @@ Encoder = tuple[EncoderCard, dict[str, bytes]]
 """An encoder's card and its files by name."""
 
 
-def batch_size(data: DemoData, *, asked: int | None = None) -> int:
+def batch_size(data: LabeledData, *, asked: int | None = None) -> int:
     """Records in a batch: enough that a round can teach every class something, at most a fifth of the pool."""
     if asked is not None:
         return asked
@@ -39,7 +39,7 @@ def batch_size(data: DemoData, *, asked: int | None = None) -> int:
 
 
 def loop_file(
-    data: DemoData, *, batch: int, rounds: int, seed: int, drilled: bool = False, encoded: bool = False
+    data: LabeledData, *, batch: int, rounds: int, seed: int, drilled: bool = False, encoded: bool = False
 ) -> Loop:
     """A loop for `rounds` batches of `batch` records on this data."""
     most = MOST_EVALUATION if data.positive is None else MOST_EVALUATION_OF_RARE

@@ -17,7 +17,7 @@ from winnow.formats.images import PillowImages
 from winnow.loop import Loop
 from winnow.privacy.masking import mask_row, mask_text
 from winnow.steps.prepare_task import shown as cell_shown
-from winnow_cli.demo.data import DemoData, Payload
+from winnow_cli.labeled import LabeledData, Payload
 from winnow_local.annotators import Annotator, Crowd, Task
 
 CROWD_SIZE = 9
@@ -124,7 +124,7 @@ def crowd(people: Sequence[Annotator], oracle: TruthOracle, *, classes: Sequence
     return Crowd(people, oracle, classes=classes, seed=seed)
 
 
-def oracle(data: DemoData, loop: Loop, *, read: Callable[[str], bytes]) -> TruthOracle:
+def oracle(data: LabeledData, loop: Loop, *, read: Callable[[str], bytes]) -> TruthOracle:
     """What annotators know: the answer to what they are shown, which is masked text, a masked row or a canonical image."""
     images = PillowImages()
 
@@ -144,7 +144,7 @@ def oracle(data: DemoData, loop: Loop, *, read: Callable[[str], bytes]) -> Truth
     return TruthOracle([(payload, label) for payload, label in seen if payload is not None], read=read)
 
 
-def users(data: DemoData) -> Mapping[Payload, str]:
+def users(data: LabeledData) -> Mapping[Payload, str]:
     """What the application's users know: the right answer to what they sent."""
     return data.truth.lookup()
 

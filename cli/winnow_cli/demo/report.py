@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
-from winnow_cli.demo import charts
+from winnow_cli.demo import charts, engine
 from winnow_cli.demo.story import ACCURACY, Asked, Confusion, Estimate, Measure, Round, Story, balance, short
 from winnow_cli.demo.style import CSS
 from winnow_cli.demo.table import INVARIANTS
@@ -23,6 +23,9 @@ ARMS = {
     "active": "chosen by the strategy",
     "control": "chosen at random",
     "rare": "quota of a rare class",
+    "quota": "quota of a slice or predicted class",
+    "recheck": "a label that looked wrong, asked again",
+    "synthetic": "made of two other records",
     "evaluation": "a uniform sample, never trained on",
     "reward": "compares strategies",
     "dispute": "experts were asked",
@@ -32,8 +35,8 @@ ARMS = {
 def report(story: Story) -> str:
     """The whole page."""
     body = "".join((
-        _top(story), _tiles(story), _curves(story), _rounds(story), _timeline(story), _drills(story), _bought(story),
-        _confusions(story), _asked(story), _ledger(story),
+        _top(story), _tiles(story), _curves(story), _rounds(story), engine.section(story), _timeline(story), _drills(story),
+        _bought(story), _confusions(story), _asked(story), _ledger(story),
     ))  # fmt: skip
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -17,13 +17,13 @@ from winnow import layout
 from winnow.aws.s3 import DataBucket
 from winnow.loop import Loop, to_yaml
 from winnow_cli.demo import people
-from winnow_cli.demo.data import DemoData, Payload, Sample
 from winnow_cli.demo.loopfile import ENCODER, Encoder, loop_file
 from winnow_cli.demo.story import Happening, days
 from winnow_cli.demo.traffic import Application
 from winnow_cli.demo.watcher import Watcher
 from winnow_cli.errors import InvariantError
 from winnow_cli.importing_encoder import store
+from winnow_cli.labeled import LabeledData, Payload, Sample
 from winnow_local.cloud import LocalCloud
 
 CROWD, EXPERTS = "winnow-crowd", "winnow-experts"
@@ -107,7 +107,7 @@ class Scenario:
     def __init__(
         self,
         cloud: LocalCloud,
-        data: DemoData,
+        data: LabeledData,
         *,
         rounds: int,
         batch: int,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from winnow.records import Kind
+from winnow_cli.demo.engine import Decided
 
 TOTALS = ("in", "scored", "duplicate", "superseded", "quarantined", "waiting", "dead_lettered")
 """The seven numbers of invariant I3, in the order in which they are printed."""
@@ -93,6 +94,8 @@ class Round:
     entropy_before: float | None = None
     entropy_after: float | None = None
     total_labels: int = 0
+    decided: Decided | None = None
+    """What the engine decided for it; None where no plan says so."""
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -49,7 +49,9 @@ svg .on { fill: var(--card); font-weight: 600; font-size: 11px; }
 .plain { --c: var(--soft); }
 polyline.line { stroke: var(--c); }
 .whisker { stroke: var(--c); }
-.dot, .bar, .mark { fill: var(--c); }
+.dot, .bar, .mark, .band { fill: var(--c); }
+svg .band { opacity: .14; }
+svg .goal { stroke: var(--soft); stroke-dasharray: 5 4; }
 .legend { display: flex; gap: 16px; flex-wrap: wrap; margin: 8px 0 4px; font-size: .88rem; }
 .key i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; background: var(--c);
   margin-right: 6px; vertical-align: -1px; }
@@ -60,6 +62,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 .grid-table .n { text-align: right; padding-right: 16px; white-space: nowrap; }
 .grid-table small { color: var(--faint); white-space: nowrap; }
 .grid-table .note small { white-space: normal; }
+.examples img { width: 40px; height: 40px; object-fit: contain; image-rendering: pixelated; display: block; }
 .chip { display: inline-block; border: 1px solid var(--c); color: var(--c); border-radius: 99px; padding: 0 9px;
   font-size: .8rem; font-weight: 600; white-space: nowrap; }
 .confusion { table-layout: fixed; width: 100%; max-width: 460px; font-size: .78rem; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from winnow_cli.demo import engine
 from winnow_cli.demo.story import Estimate, Measure, Story, balance, short
 
 INVARIANTS = {
@@ -53,6 +54,7 @@ def table(story: Story) -> str:
         f"{labels} labels for ${spend:.2f} in {story.days:.1f} virtual days ({story.real_seconds:.0f} s of yours)",
         f"occurrences: {balance(story.totals)}",
         "",
+        *engine.lines(story.rounds),
     ]
     for name, holds in sorted(story.invariants.items()):
         lines.append(f"{name} {'holds ' if holds else 'BROKEN'}  {INVARIANTS.get(name, '')}")

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from moto.sagemaker.exceptions import ValidationError
 
-from winnow_cli.demo.data import Payload, Sample
+from winnow_cli.labeled import Payload, Sample
 from winnow_local.cloud import LocalCloud
 
 PERIOD_SECONDS = 300.0
@@ -50,10 +51,10 @@ class Application:
             self._send(QUIET_REQUESTS)
 
     def _endpoint_status(self) -> str | None:
-        sagemaker = self._cloud.client("sagemaker")
+        """As the API would say it. Asking the API itself every five minutes, for weeks, would take seconds of a demo."""
         try:
-            return str(sagemaker.describe_endpoint(EndpointName=self._cloud.stack)["EndpointStatus"])
-        except sagemaker.exceptions.ClientError:
+            return str(self._cloud.endpoints.find("Endpoint", {"EndpointName": self._cloud.stack})["EndpointStatus"])
+        except ValidationError:
             return None
 
     def _send(self, count: int) -> None:

@@ -29,7 +29,7 @@ from winnow.onnx.features import clean_text
 sys.path.insert(0, str(Path(next(iter(winnow_training.__path__)))))
 
 import scipy.sparse
-from boosting import Forest
+from boosting import Forest, Trees
 from columns import Columns, Rows
 from committee import HeldOut, folds, principal, resample, signed
 from examples import Example
@@ -37,7 +37,7 @@ from fit import image_features
 from heads import share_of_unseen
 from logistic import Head, fit_logistic
 from ridge import fit_ridge
-from search import Classes, Numbers, Recipe, Search, final
+from search import TREES_FROM, Classes, Numbers, Recipe, Search, final
 from text_model import Vocabulary
 
 Indices = npt.NDArray[np.int64]
@@ -76,6 +76,13 @@ class Problem:
     """Of a table: what trees read."""
     positive: int | None = None
     """The class whose average precision is the measure, if any."""
+    copies: Indices | None = None
+    """(n,) the same number for records with the same content; None when all differ."""
+
+    @property
+    def contents(self) -> Indices:
+        """(n,) which content each record has."""
+        return np.arange(self.size) if self.copies is None else self.copies
 
     @property
     def size(self) -> int:
@@ -88,18 +95,27 @@ class Problem:
         return "accuracy" if self.positive is None else "average precision"
 
     def split(self, seed: int, *, holdout: float, pool: int, test: int) -> tuple[Indices, Indices]:
-        """Pool and test rows of one seed, at most so many of each; of classes, each has its share of both."""
+        """Pool and test rows of one seed, about so many of each at most; of classes, each has its share of both.
+
+        Copies of one content are on one side.
+        """
         rng = np.random.default_rng([seed, 1])
-        order = rng.permutation(self.size)
+        _, first, which = np.unique(self.contents, return_index=True, return_inverse=True)
+        order = rng.permutation(len(first))
         if self.task == "classification":
             # Each class is spread evenly over the order, so that every prefix of it has the classes' shares.
-            place = np.empty(self.size)
+            place = np.empty(len(first))
+            classes = self.labels[first]
             for number in range(len(self.classes)):
-                inside = order[self.labels[order] == number]
+                inside = order[classes[order] == number]
                 place[inside] = (np.arange(len(inside)) + rng.random()) / max(len(inside), 1)
             order = np.argsort(place, kind="stable")
-        count = min(max(round(holdout * self.size), 1), test)
-        return np.sort(order[count : count + pool]), np.sort(order[:count])
+        reached = np.cumsum(np.bincount(which)[order])
+        judged = np.searchsorted(reached, min(max(round(holdout * self.size), 1), test)) + 1
+        asked = np.searchsorted(reached, min(int(reached[judged - 1]) + pool, self.size)) + 1
+        side = np.zeros(len(first), dtype=np.int8)
+        side[order[:judged]], side[order[judged:asked]] = 1, 2
+        return np.flatnonzero(side[which] == 2), np.flatnonzero(side[which] == 1)
 
 
 def of_vectors(vectors: Floats, labels: Any, *, classes: Sequence[str]) -> Problem:
@@ -182,6 +198,10 @@ class Learner:
             return self._fit_table(rows, present, targets, rng)
         return self._fit_linear(rows, present, targets, rng)
 
+    def _groups(self, rows: Indices) -> list[str]:
+        """Names of contents: copies are not held out of one another."""
+        return [str(content) for content in self.problem.contents[rows]]
+
     def _due(self, labels: int) -> bool:
         if labels < SEARCH_AGAIN * self._searched and self._found is not None:
             return False
@@ -191,7 +211,7 @@ class Learner:
     def _fit_linear(self, rows: Indices, present: Indices, targets: Indices, rng: np.random.Generator) -> Fit:
         features = self.problem.features[rows]
         if self._due(len(rows)):
-            fold = folds(targets, groups=[str(row) for row in rows], rng=rng)
+            fold = folds(targets, groups=self._groups(rows), rng=rng)
             held_out = HeldOut(features, targets, fold=fold, classes=len(present))
             cost = held_out.best_cost()
             temperature, _, _ = held_out.calibrate(cost)
@@ -235,8 +255,8 @@ class Learner:
             positive = self.problem.positive
             wanted = int(np.searchsorted(present, positive)) if positive is not None and positive in present else None
             kind = Classes.of(targets, positive=wanted)
-            search = Search(read, kind, groups=[str(row) for row in rows], seed=self._seed, rng=rng)
-            recipe = search.best()
+            search = Search(read, kind, groups=self._groups(rows), seed=self._seed, rng=rng)
+            recipe = search.best(None if len(present) == 2 else _few_trees(len(rows), classes=len(present)))
             temperature, figures = search.figures(recipe)
             self._found, self._doubt = (final(recipe), temperature), Doubt.of(figures)
         recipe, temperature = self._found
@@ -297,7 +317,7 @@ class Learner:
         assert self.problem.rows is not None  # a table
         problem, read = Numbers.of(self.problem.labels[rows]), self.problem.rows.take(rows)
         if self._due(len(rows)):
-            search = Search(read, problem, groups=[str(row) for row in rows], seed=self._seed, rng=rng)
+            search = Search(read, problem, groups=self._groups(rows), seed=self._seed, rng=rng)
             recipe = search.best()
             self._found = final(recipe)
         recipe = self._found
@@ -326,6 +346,13 @@ class Learner:
             said[: len(self.pool)].astype(np.float32),
         )  # fmt: skip
         return Fit(value, predictions, self._doubt)
+
+
+def _few_trees(labels: int, *, classes: int) -> list[Trees]:
+    """Settings of boosted trees for more than two classes, where every round grows a tree for each."""
+    if 2 * labels < TREES_FROM * classes:
+        return []
+    return [Trees(rounds=50, rate=0.15, leaves=7, least=max(3, min(20, labels // 50)), ridge=1.0, share=0.5)]
 
 
 def _numbers_by(

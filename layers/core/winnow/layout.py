@@ -8,6 +8,7 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     SUPERSEDED             <oid>        → by, at                                  ingest_object
     CONTENT#<id>           CLAIM        → oid, row                                ingest_object
     CONTENT#<id>           ALSO#<oid>#<row> → further occurrences                 ingest_object
+    ARRIVAL#<model>        <hour>#<name> → sketches: train, admitted, ...         score_records
     SHARD#<model>          <name>       → key, rows                               index_candidates
     BATCH                  <batch>      → number, kind, status, job, ...          select_batch, collect_labels (status)
     RESERVATION            <content>    → batch, state                            select_batch, collect_labels, reconcile
@@ -15,9 +16,10 @@ The table's items (partition, sort → attributes), each with the hop that owns 
     BUDGET                 <batch>      → usd (text)                              select_batch, collect_labels
     ANNOTATOR              <worker>#<batch> → answers, agreement, spam, ..., suspect  collect_labels
     LOOK                   <number>     → model, dataset, at                      evaluate_challenger
+    REWARD                 <model>      → baseline, gain, error, start, batches   evaluate_challenger
     DEPLOYMENT             <model>      → status, dataset, champion, alarms, at   deploy_challenger, settle_deployment
     SUSPECT                <kind>#<name> → since, repairs                         reconcile
-    EXPIRY                 <content>#<batch> → at                                 reconcile
+    EXPIRY                 <content>#<batch> → at, recheck: the batch that asks again  reconcile, select_batch
     IMPORT                 <batch>      → oid, dataset once it is done            collect_labels
     LEASE                  <name>       → owner, until                            whoever holds it
 """
@@ -43,6 +45,7 @@ QUARANTINE = "quarantine/"
 CHAMPION = "models/champion.json"
 HEAD = "datasets/head.json"
 RESERVATION = "RESERVATION"
+EXPIRY = "EXPIRY"
 BOOTSTRAP = "bootstrap"
 """Prefix of the ids of models that ship: they know nothing, so selection covers the pool instead."""
 
@@ -162,6 +165,11 @@ def manifest(batch: str) -> str:
     return f"batches/{batch}/manifest.jsonl"
 
 
+def synthetic(batch: str) -> str:
+    """The records that a batch made of others, outside of `records/`: nothing scores them and no other batch asks them."""
+    return f"batches/{batch}/synthetic.jsonl.gz"
+
+
 def asked_row(batch: str, content_id: str) -> str:
     """A table's row that is too long for a line of the batch's manifest."""
     return f"batches/{batch}/rows/{content_id}.json"
@@ -220,6 +228,11 @@ def gate_report(model_id: str) -> str:
 
 def deployment_report(model_id: str) -> str:
     return f"reports/{model_id}/deployment.json"
+
+
+def stopping_report(name: str) -> str:
+    """Why selection asked no batch: the next labels are not worth their price."""
+    return f"reports/stopping/{name}.json"
 
 
 def publish_report(model_id: str) -> str:

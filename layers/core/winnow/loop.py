@@ -14,15 +14,25 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from winnow.acquisition import DEFAULTS, STRATEGIES, check_choice
 from winnow.errors import ConfigError
 from winnow.records import Kind
-from winnow.selection import SELECTORS
+from winnow.selection import SELECTING, SELECTORS
+from winnow.selection.quotas import LONGEST_SLICE, PREDICTED, split
+from winnow.selection.selector import PoolNeed
 from winnow.tables import MAX_NAME, RESERVED, ColumnKind
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
 ColumnName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)]
+GroupName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["accuracy", "average_precision", "r2"]
 
+
+LEAST_CONTROL = 0.05
+"""Share of the control arm where strategies compete: that one beats another is no proof that either beats chance."""
+
+REWARD_SHARE = 0.1
+"""Share of a batch for reward records where strategies compete and nothing else is said: ten batches of 100 give 100, which
+measure a gain of models that differ on a fifth of them to about 4 points."""
 
 CONSENSUS = {"classification": ("majority", "dawid_skene"), "regression": ("median", "weighted_mean")}
 """How the answers of a task may become a label; the first is the default."""
@@ -123,6 +133,15 @@ class Arms(Section):
 
     control: Share = Field(0.15, description="Share chosen uniformly: what random selection would have bought.")
     rare: Share = Field(0.0, description="Share for records predicted to be of a rare class.")
+    recheck: Share = Field(
+        0.05,
+        description="Largest share of a batch for labels that look wrong, asked again where that is worth more than a new "
+        "record; of classes only.",
+    )
+    synthesis: Share = Field(
+        0.0,
+        description="Largest share of a batch for records made of two others (texts, tables); people label them as any.",
+    )
     evaluation_target: int = Field(300, ge=20, le=100_000, description="Labeled evaluation records to collect in all.")
     evaluation_share: Share = Field(
         0.5, description="Largest share of a batch spent on evaluation until the target is met; early gates need it."
@@ -131,9 +150,10 @@ class Arms(Section):
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Arms:
-        if self.control + self.rare + self.reward_share > 0.9:
+        if self.control + self.rare + self.reward_share + self.recheck + self.synthesis > 0.9:
             raise ValueError(
-                "control + rare + reward_share: more than 0.9 leaves nothing to choose actively; lower one"
+                "control + rare + reward_share + recheck + synthesis: more than 0.9 leaves nothing to choose actively; "
+                "lower one"
             )
         return self
 
@@ -145,17 +165,82 @@ class Acquisition(Section):
         "margin",
         description="Score of the active arm once a trained champion exists; of regression by default variance.",
     )
-    selector: str = Field("margin_kmeans", description="How a batch is made of the scores.")
+    selector: str = Field(
+        SELECTING["classification"]["selector"],
+        description="How a batch is made of the scores; of regression by default stratified.",
+    )
+    competing: tuple[str, ...] = Field(
+        (),
+        max_length=8,
+        description="Strategies that compete for the active arm, each `strategy+selector`; empty means the two above alone.",
+    )
+    per_minute: bool = Field(
+        False, description="Whether a record's value is divided by the minutes it needs (its `cost`)."
+    )
+    quotas: dict[GroupName, Share] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Least share of a batch by slice (`lang=de: 0.1`) or predicted class (`predicted=refund: 0.05`).",
+    )
     cold_start: str = Field("kmeans", description="Selector while the champion is the bootstrap model.")
     candidates_per_object: int = Field(1000, ge=10, le=20_000, description="Best-scored records forwarded per object.")
     uniform_per_object: int = Field(
         1000, ge=10, le=20_000, description="Lowest uniform keys forwarded per object and role."
     )
+    candidates_per_day: int = Field(
+        10_000, ge=0, le=1_000_000,
+        description="Candidates forwarded a day for their score once more records than this arrive; 0 means no limit.",
+    )  # fmt: skip
     near_duplicate_distance: float = Field(
-        0.02, ge=0.0, le=2.0, description="Records nearer than this (cosine distance) are asked once a batch."
+        0.02,
+        ge=0.0,
+        le=2.0,
+        description="Records nearer than this (cosine distance) are asked once a batch; of tables by default 0, which asks all.",
     )
     min_fresh_share: Share = Field(0.9, description="Share of the pool the champion must have scored before selecting.")
     arms: Arms = Field(default_factory=Arms, description="Division of a batch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_to_compete_on(cls, body: Any) -> Any:
+        """Competitors are compared on reward records, so some are asked unless a share is given."""
+        if not isinstance(body, dict) or not body.get("competing"):
+            return body
+        arms = body.get("arms", {})
+        return {**body, "arms": {"reward_share": REWARD_SHARE, **arms}} if isinstance(arms, dict) else body
+
+    @field_validator("competing")
+    @classmethod
+    def _known_competitors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            strategy, _, selector = name.partition("+")
+            if strategy not in STRATEGIES or selector not in SELECTORS:
+                raise ValueError(
+                    f"{name!r} is no strategy+selector, such as margin+margin_kmeans; strategies: "
+                    f"{', '.join(sorted(STRATEGIES))}; selectors: {', '.join(sorted(SELECTORS))}"
+                )
+        if len(set(names)) != len(names) or len(names) == 1:
+            raise ValueError("a competition needs two different strategies at least; leave it empty to have none")
+        return names
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Acquisition:
+        if self.competing and self.arms.reward_share == 0.0:
+            raise ValueError(
+                "competing strategies are compared on reward records, but arms.reward_share is 0; "
+                f"set it to {REWARD_SHARE} or leave it out"
+            )
+        if self.competing and self.arms.control < LEAST_CONTROL:
+            raise ValueError(
+                f"competing strategies may not starve the control arm, but arms.control is {self.arms.control:g}; "
+                f"set it to {LEAST_CONTROL} at least"
+            )
+        return self
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies whose scores selection may ask for, each once."""
+        return tuple(dict.fromkeys((self.strategy, *(name.partition("+")[0] for name in self.competing))))
 
     @field_validator("strategy")
     @classmethod
@@ -163,6 +248,31 @@ class Acquisition(Section):
         if name not in STRATEGIES:
             raise ValueError(f"strategy {name!r} is unknown; choose one of {', '.join(sorted(STRATEGIES))}")
         return name
+
+    @field_validator("quotas")
+    @classmethod
+    def _possible_quotas(cls, quotas: dict[str, float]) -> dict[str, float]:
+        asked: dict[str, float] = {}
+        for group, share in quotas.items():
+            try:
+                name, value = split(group)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+            if name != PREDICTED and len(name) + len(value) > LONGEST_SLICE:
+                raise ValueError(f"{group!r} is longer than the {LONGEST_SLICE} characters that are kept of a slice")
+            asked[name] = asked.get(name, 0.0) + share
+        for name, total in asked.items():
+            if total > 1.0 + 1e-9:
+                raise ValueError(f"the shares of {name} add up to {total:g}; a batch has no more than 1, lower one")
+        return quotas
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Outputs of the model that selection itself reads, so that candidates carry them along."""
+        selectors = (self.selector, self.cold_start, *(name.partition("+")[2] for name in self.competing))
+        chosen = {str(need) for name in selectors for need in SELECTORS[name].needs}
+        pooled = [STRATEGIES[name].needs for name in self.strategies if STRATEGIES[name].scope == "pool"]
+        return frozenset({"probabilities", "members"} & chosen.union(*pooled))
 
     @field_validator("selector", "cold_start")
     @classmethod
@@ -177,7 +287,17 @@ class Batches(Section):
 
     size: int = Field(100, ge=1, le=100_000, description="Records asked in one batch.")
     min_size: int = Field(10, ge=1, le=100_000, description="A smaller batch is not worth a job; wait instead.")
+    minutes: float | None = Field(
+        None,
+        gt=0.0,
+        le=1_000_000.0,
+        description="Most minutes that the records of a batch may need (their `cost`, one answer each); null: no limit.",
+    )
     max_open: int = Field(1, ge=1, le=20, description="Labeling batches open at once.")
+    adaptive: bool = Field(
+        False,
+        description="Whether batches shrink, from size to min_size, with throughput, queue age, budget and clear gains.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Batches:
@@ -194,6 +314,12 @@ class Budget(Section):
         Decimal("0.08"), ge=0, le=1000, description="One annotator's answer to one item."
     )
     expert_price_per_answer_usd: Decimal = Field(Decimal("0.50"), ge=0, le=1000, description="One expert's answer.")
+    gain_worth_usd: Decimal | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="What a point (a hundredth) of the gate's metric is worth; a batch worth less is not asked. Null: no limit.",
+    )
 
 
 class Quality(Section):
@@ -232,6 +358,10 @@ class TrainingPolicy(Section):
     )
     instance: str = Field("ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", description="Training instance type.")
     max_minutes: int = Field(60, ge=1, le=1440, description="Training is stopped after this.")
+    synthetic: bool = Field(
+        True,
+        description="Whether labeled synthetic records are learned from; false removes them from every later dataset.",
+    )
     spot: bool = Field(False, description="Use spot capacity.")
 
 
@@ -321,12 +451,18 @@ class Loop(Section):
     def _defaults_of_the_task(cls, body: Any) -> Any:
         """What a section leaves out means what fits the task's type."""
         task = body.get("task") if isinstance(body, dict) else None
-        if (task.get("type") if isinstance(task, dict) else getattr(task, "type", None)) != "regression":
+        if not isinstance(task, dict | Task):
             return body
-        fitting = {
-            "acquisition": {"strategy": DEFAULTS["regression"]},
-            "quality": {"consensus": CONSENSUS["regression"][0]},
+        said = task if isinstance(task, dict) else task.__dict__
+        fitting: dict[str, dict[str, Any]] = {
+            "acquisition": dict(SELECTING.get(said.get("type", ""), {})),
+            "quality": {},
         }
+        if said.get("kind") == "table":
+            fitting["acquisition"]["near_duplicate_distance"] = 0.0
+        if said.get("type") == "regression":
+            fitting["acquisition"]["strategy"] = DEFAULTS["regression"]
+            fitting["quality"]["consensus"] = CONSENSUS["regression"][0]
         given = {name: body.get(name, {}) for name in fitting}
         return {**body, **{name: {**fitting[name], **own} for name, own in given.items() if isinstance(own, dict)}}
 
@@ -337,6 +473,10 @@ class Loop(Section):
         if self.gate.min_records > self.acquisition.arms.evaluation_target:
             raise ValueError(
                 "gate.min_records is above acquisition.arms.evaluation_target; the gate could never decide"
+            )
+        if 0 < self.acquisition.candidates_per_day < self.batches.size:
+            raise ValueError(
+                "acquisition.candidates_per_day is below batches.size, so a batch could not be chosen; raise it, or set 0"
             )
         if self.training.encoder is not None and self.task.kind == "table":
             raise ValueError("training.encoder is for texts and images; a table has none: remove it")
@@ -351,11 +491,50 @@ class Loop(Section):
             raise ValueError(
                 f"quality.consensus: {self.quality.consensus} does not fit {self.task.type}; choose {' or '.join(consensuses)}"
             )
+        if self.acquisition.arms.synthesis > 0 and self.task.kind == "image":
+            raise ValueError("acquisition.arms.synthesis: images are not made of others in this version; set it to 0")
+        if self.acquisition.arms.synthesis > 0 and not self.training.synthetic:
+            raise ValueError(
+                "acquisition.arms.synthesis pays for records that training.synthetic: false leaves out; set it to 0"
+            )
+        self._check_selectors()
+        for group in self.acquisition.quotas:
+            name, value = split(group)
+            if name == PREDICTED and value not in self.task.classes:
+                raise ValueError(f"acquisition.quotas: {value!r} is not among task.classes; name one of them")
         try:
             check_choice(self.acquisition.strategy, task=self.task.type, members=self.training.members)
         except ConfigError as error:
             raise ValueError(f"acquisition.strategy: {error}") from error
+        for name in self.acquisition.competing:
+            self._can_compete(name)
         return self
+
+    def _can_compete(self, name: str) -> None:
+        strategy, _, selector = name.partition("+")
+        try:
+            check_choice(strategy, task=self.task.type, members=self.training.members)
+        except ConfigError as error:
+            raise ValueError(f"acquisition.competing: {error}") from error
+        needs = {str(need) for need in SELECTORS[selector].needs}
+        if "probabilities" in needs and self.task.type == "regression":
+            raise ValueError(f"acquisition.competing: {name} needs probabilities, and a number has none; remove it")
+        if "members" in needs and self.training.members == 0:
+            raise ValueError(f"acquisition.competing: {name} needs members; raise training.members or remove it")
+
+    def _check_selectors(self) -> None:
+        """What a selector reads must come from a model of this task, and before there is one only embeddings do."""
+        acquisition, regression = self.acquisition, self.task.type == "regression"
+        for field, name in (("cold_start", acquisition.cold_start), ("selector", acquisition.selector)):
+            needs = SELECTORS[name].needs
+            where = f"acquisition.{field}: {name} needs"
+            lacking = sorted(needs - {"embedding"}) if field == "cold_start" else []
+            if lacking:
+                raise ValueError(f"{where} {lacking[0]}, which a bootstrap model cannot give; {_other(COLD)}")
+            if regression and needs & {"probabilities", "members"}:
+                raise ValueError(f"{where} probabilities of classes, which a regression does not give; {_other(PLAIN)}")
+            if "members" in needs and not self.training.members:
+                raise ValueError(f"{where} a committee, but training.members is 0; raise it or {_other(PLAIN)}")
 
     @property
     def metric(self) -> Metric:
@@ -363,6 +542,15 @@ class Loop(Section):
         if self.gate.metric != "auto":
             return self.gate.metric
         return "r2" if self.task.type == "regression" else "accuracy"
+
+
+COLD: frozenset[PoolNeed] = frozenset({"embedding"})
+PLAIN: frozenset[PoolNeed] = frozenset({"embedding", "scores"})
+
+
+def _other(given: frozenset[PoolNeed]) -> str:
+    """The remedy: selectors that need no more than this."""
+    return "choose one of " + ", ".join(sorted(name for name, one in SELECTORS.items() if one.needs <= given))
 
 
 def parse(document: bytes | str) -> Loop:
@@ -375,7 +563,7 @@ def parse(document: bytes | str) -> Loop:
     >>> parse("batches: {sise: 3}")
     Traceback (most recent call last):
     ...
-    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: max_open, min_size, size
+    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: adaptive, max_open, min_size, size
     """
     try:
         body = yaml.safe_load(document) or {}

@@ -49,11 +49,27 @@ _ALL = (
         "score_records",
         "How far do the committee's numbers differ (mean standard deviation, in the target's unit)?",
     ),
+    Definition("AdmissionThreshold", "None", "score_records", "Which score must a record have to become a candidate?"),
+    Definition(
+        "AdmittedShare", "Percent", "score_records", "What share of the scored became candidates for their score?"
+    ),
     Definition("CandidatesIndexed", "Count", "index_candidates", "How many candidates can selection see?"),
     Definition("ItemsSelected", "Count", "select_batch", "How many items did each arm get?", ("Stack", "Arm")),
     Definition("FreshShare", "Percent", "select_batch", "What share of the pool carries the champion's scores?"),
     Definition("SelectionSkipped", "Count", "select_batch", "Why was no batch made?", ("Stack", "Reason")),
+    Definition("BatchNotes", "Count", "select_batch", "How much of loop.yaml could a batch not do (quotas, columns)?"),
     Definition("MoneyCommitted", "None", "select_batch", "How much of the budget is committed (USD)?"),
+    Definition("BatchSize", "Count", "select_batch", "How large is the next batch to be?"),
+    Definition("LabelsPerHour", "None", "select_batch", "How fast were the last labels answered?"),
+    Definition(
+        "GainPerLabel", "None", "select_batch", "What should one more train label gain (points of the gate's metric)?"
+    ),
+    Definition(
+        "StrategyWeight", "None", "select_batch", "How likely is each competitor drawn (0 to 1)?", ("Stack", "Strategy")
+    ),
+    Definition(
+        "StrategyRegret", "None", "select_batch", "How many points more had the leading strategy made all rounds?"
+    ),
     Definition("TasksPrepared", "Count", "prepare_task", "How many tasks were shown to annotators?"),
     Definition("TasksConsolidated", "Count", "consolidate_annotations", "How many items got a consolidated label?"),
     Definition("ItemsLabeled", "Count", "collect_labels", "How many labels were bought (M1)?"),
@@ -100,6 +116,13 @@ _ALL = (
     ),
     Definition(
         "ArmMetric", "None", "evaluate_challenger", "What do equal labels of each arm buy by it (M4)?", ("Stack", "Arm")
+    ),
+    Definition(
+        "StrategyReward",
+        "None",
+        "evaluate_challenger",
+        "What do 100 labels of each competitor gain on reward records (points)?",
+        ("Stack", "Strategy"),
     ),
     Definition("DeploymentsStarted", "Count", "deploy_challenger", "How many rollouts started?"),
     Definition("DeploymentsSettled", "Count", "settle_deployment", "How did rollouts end?", ("Stack", "Outcome")),

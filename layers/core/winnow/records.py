@@ -19,8 +19,13 @@ from winnow.tables import RESERVED, Cell
 
 Role = Literal["train", "evaluation", "reward"]
 Kind = Literal["text", "image", "table"]
-Arm = Literal["active", "control", "rare", "evaluation", "reward", "dispute", "imported"]
-Origin = Literal["pool", "production", "feedback", "incident"]
+Arm = Literal[
+    "active", "control", "rare", "quota", "recheck", "synthetic", "evaluation", "reward", "dispute", "imported",
+]  # fmt: skip
+Origin = Literal["pool", "production", "feedback", "incident", "synthetic"]
+
+SYNTHETIC: Literal["synthetic"] = "synthetic"
+"""Origin, and arm, of records that were made of others: people label them, and they are in training alone."""
 
 FORMAT = 1
 """Version written into every canonical record."""
@@ -75,6 +80,8 @@ class Record:
     def __post_init__(self) -> None:
         if not self.id or not self.oid or not self.cluster:
             raise BadInput("a record needs id, oid and cluster", code="malformed-record")
+        if self.origin == SYNTHETIC and self.role != "train":
+            raise BadInput(f"a synthetic record judges nothing; its role is {self.role!r}", code="malformed-record")
         if self.role not in get_args(Role):
             raise BadInput(f"role {self.role!r} is none of {get_args(Role)}", code="malformed-record")
         if not 0.0 <= self.key < 1.0:

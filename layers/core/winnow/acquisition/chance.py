@@ -18,8 +18,9 @@ def random(n: int, *, rng: np.random.Generator) -> Scores:
 
 RANDOM = Strategy(
     name="random",
-    score=lambda predictions, rng: random(len(predictions.probabilities), rng=rng),
+    score=lambda outputs, rng: random(len(outputs.probabilities), rng=rng),
     needs=frozenset(),
     source="simple random sampling",
     sentence="Asks for records by chance; the baseline that shows what the others buy.",
+    cost="n",
 )

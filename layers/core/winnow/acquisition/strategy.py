@@ -9,9 +9,19 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Need = Literal["probabilities", "prediction", "members", "embedding"]
-"""`probabilities` only a classification gives, `prediction` only a regression."""
+Need = Literal["probabilities", "prediction", "members", "embedding", "labeled"]
+"""`probabilities` only a classification gives, `prediction` only a regression; `labeled` comes from the loop."""
 Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Labeled:
+    """What is labeled already."""
+
+    embedding: npt.NDArray[np.float32]
+    """(m, dim)."""
+    labels: npt.NDArray[np.int64] | None = None
+    """(m,) class numbers; None where there are no classes."""
 
 
 class Outputs(Protocol):
@@ -33,6 +43,10 @@ class Outputs(Protocol):
     def members(self) -> npt.NDArray[np.float32] | None:
         """(n, members, classes), of a regression (n, members); None for a model without a committee."""
 
+    @property
+    def labeled(self) -> Labeled | None:
+        """The labeled train records, for strategies that compare with them."""
+
 
 Scorer = Callable[[Outputs, np.random.Generator], Scores]
 
@@ -49,3 +63,7 @@ class Strategy:
     """The paper or book the method comes from."""
     sentence: str
     """What it does, in one sentence for an operator."""
+    cost: str
+    """How its time grows, n being the records scored: the sizes that are multiplied, as in "n x classes"."""
+    scope: Literal["record", "pool"] = "record"
+    """Whether a record's score depends on the other records that are scored with it."""

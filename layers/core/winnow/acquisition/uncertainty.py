@@ -1,23 +1,49 @@
 """How unsure one model is: least confidence, margin, entropy.
 
-All take probabilities (n, classes) whose rows sum to 1 and give (n,) float32, higher = more worth labeling. A row that
-holds a NaN gets NaN. They walk the rows in blocks that stay in the processor's cache, because a pass over main memory
-costs more than the arithmetic.
+All take calibrated probabilities (n, classes) whose rows sum to 1 and give (n,) float32, higher = more worth labeling. A
+row that holds a NaN gets NaN. They walk the rows in blocks that stay in the processor's cache, because a pass over main
+memory costs more than the arithmetic.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from winnow.acquisition.strategy import Scores, Strategy
 
-_BLOCK_BYTES = 1 << 20
-"""Small enough for a second-level cache, large enough that a column of a many-class block outweighs a call to numpy."""
+_BLOCK_BYTES = 512 << 10
+"""Small enough for a second-level cache beside its scratch, large enough to outweigh the calls to numpy."""
+_PIECES = {1: np.float32, 2: np.complex64, 4: np.complex128}
+"""The type that carries so many neighbouring float32 in one piece."""
 
 
 def _block_rows(classes: int) -> int:
     return max(256, _BLOCK_BYTES // (4 * max(classes, 1)))
+
+
+class _Turned:
+    """Blocks of rows turned into columns, so that arithmetic runs along the rows instead of over one short row at a time.
+
+    Turning costs by the piece moved, so `lanes` neighbouring classes travel in one; a column then holds that many numbers
+    for each row in turn, and classes that fill no piece are left as they lie. Lanes are united by what lies `steps` ahead,
+    which leaves every row's answer in its first lane, and nothing of use in the others.
+    """
+
+    def __init__(self, rows: int, classes: int) -> None:
+        self.lanes = 4 if classes >= 16 else 2 if classes >= 4 else 1
+        self.steps = (1, 2)[: self.lanes // 2]
+        self.whole = classes - classes % self.lanes
+        self._room: npt.NDArray[Any] = np.empty((self.whole // self.lanes, rows), dtype=_PIECES[self.lanes])
+
+    def columns(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(classes // lanes, rows x lanes) of a C-contiguous block (rows, classes), to be written over."""
+        rows = len(block)
+        pieces = block[:, : self.whole].view(self._room.dtype)
+        np.copyto(self._room[:, :rows], pieces.T)
+        return self._room.view(np.float32)[:, : rows * self.lanes]
 
 
 def least_confidence(probabilities: npt.NDArray[np.floating]) -> Scores:
@@ -30,11 +56,20 @@ def least_confidence(probabilities: npt.NDArray[np.floating]) -> Scores:
     """
     n, classes = probabilities.shape
     out = np.empty(n, dtype=np.float32)
-    rows = _block_rows(classes)
-    for start in range(0, n, rows):
-        # Transposed, the maximum runs over whole columns at once instead of reducing one short row at a time.
-        columns = np.ascontiguousarray(probabilities[start : start + rows].T, dtype=np.float32)
-        columns.max(axis=0, out=out[start : start + rows])
+    rows = min(n, _block_rows(classes))
+    turned = _Turned(rows, classes)
+    room = np.empty((2, rows * turned.lanes), dtype=np.float32)
+    for start in range(0, n, rows or 1):
+        block = np.ascontiguousarray(probabilities[start : start + rows], dtype=np.float32)
+        largest, spare = room[:, : len(block) * turned.lanes]
+        turned.columns(block).max(axis=0, out=largest)
+        for step in turned.steps:
+            np.maximum(largest[:-step], largest[step:], out=spare[:-step])
+            largest, spare = spare, largest
+        best = out[start : start + rows]
+        np.copyto(best, largest[:: turned.lanes])
+        for column in block[:, turned.whole :].T:
+            np.maximum(best, column, out=best)
     return np.subtract(np.float32(1.0), out, out=out)
 
 
@@ -47,18 +82,33 @@ def margin(probabilities: npt.NDArray[np.floating]) -> Scores:
     [0.75, 1.0]
     """
     n, classes = probabilities.shape
+    if classes == 1:
+        return least_confidence(probabilities)  # there is no other to be torn between
     out = np.empty(n, dtype=np.float32)
-    rows = _block_rows(classes)
-    for start in range(0, n, rows):
-        columns = np.ascontiguousarray(probabilities[start : start + rows].T, dtype=np.float32)
-        first = columns[0].copy()
-        second = np.zeros_like(first)
-        loser = np.empty_like(first)
-        for column in columns[1:]:
+    rows = min(n, _block_rows(classes))
+    turned = _Turned(rows, classes)
+    room = np.empty((4, rows * turned.lanes), dtype=np.float32)
+    for start in range(0, n, rows or 1):
+        block = np.ascontiguousarray(probabilities[start : start + rows], dtype=np.float32)
+        columns = turned.columns(block)
+        first, second, loser, spare = room[:, : columns.shape[1]]
+        np.maximum(columns[0], columns[-1], out=first)
+        np.minimum(columns[0], columns[-1], out=second)
+        for column in columns[1:-1]:
             np.minimum(first, column, out=loser)
             np.maximum(second, loser, out=second)
             np.maximum(first, column, out=first)
-        np.subtract(second, first, out=out[start : start + rows])
+        for step in turned.steps:
+            np.minimum(first[:-step], first[step:], out=loser[:-step])
+            np.maximum(second[:-step], second[step:], out=spare[:-step])
+            np.maximum(spare, loser, out=spare)
+            np.maximum(first[:-step], first[step:], out=loser[:-step])
+            first, second, loser, spare = loser, spare, first, second
+        best, runner_up = first[:: turned.lanes], second[:: turned.lanes]
+        for column in block[:, turned.whole :].T:
+            np.maximum(runner_up, np.minimum(best, column), out=runner_up)
+            np.maximum(best, column, out=best)
+        np.subtract(runner_up, best, out=out[start : start + rows])
     out += np.float32(1.0)
     return out
 
@@ -73,37 +123,44 @@ def entropy(probabilities: npt.NDArray[np.floating]) -> Scores:
     """
     n, classes = probabilities.shape
     out = np.empty(n, dtype=np.float32)
-    rows = _block_rows(classes)
-    scratch = np.empty((min(rows, n), classes), dtype=np.float32)
+    rows = min(n, _block_rows(classes))
+    scratch = np.empty((rows, classes), dtype=np.float32)
     tiny = np.finfo(np.float32).tiny
-    for start in range(0, n, rows):
-        block = probabilities[start : start + rows].astype(np.float32, copy=False)
-        logs = scratch[: len(block)]
-        np.maximum(block, tiny, out=logs)  # 0 ln 0 = 0: the product with p = 0 below makes it so
-        np.log(logs, out=logs)
-        np.einsum("ij,ij->i", block, logs, out=out[start : start + rows])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for start in range(0, n, rows or 1):
+            block = probabilities[start : start + rows].astype(np.float32, copy=False)
+            logs, negative = scratch[: len(block)], out[start : start + rows]
+            np.add(block, tiny, out=logs)  # 0 ln 0 = 0: the product with p = 0 below makes it so
+            np.log(logs, out=logs)
+            np.einsum("ij,ij->i", block, logs, out=negative)
+            if not np.isfinite(negative).all():  # a number rounded to below zero counts as 0, a NaN stays one
+                np.log(np.maximum(block, tiny, out=logs), out=logs)
+                np.einsum("ij,ij->i", block, logs, out=negative)
     np.negative(out, out=out)
     return np.maximum(out, np.float32(0.0), out=out)  # no -0.0 and no rounding below zero
 
 
 LEAST_CONFIDENCE = Strategy(
     name="least_confidence",
-    score=lambda predictions, _rng: least_confidence(predictions.probabilities),
+    score=lambda outputs, _rng: least_confidence(outputs.probabilities),
     needs=frozenset({"probabilities"}),
     source="Lewis and Gale, 1994",
     sentence="Asks for records whose best class has the lowest probability.",
+    cost="n x classes",
 )
 MARGIN = Strategy(
     name="margin",
-    score=lambda predictions, _rng: margin(predictions.probabilities),
+    score=lambda outputs, _rng: margin(outputs.probabilities),
     needs=frozenset({"probabilities"}),
     source="Scheffer, Decomain and Wrobel, 2001",
     sentence="Asks for records whose two best classes are nearly tied; the soundest default with many classes.",
+    cost="n x classes",
 )
 ENTROPY = Strategy(
     name="entropy",
-    score=lambda predictions, _rng: entropy(predictions.probabilities),
+    score=lambda outputs, _rng: entropy(outputs.probabilities),
     needs=frozenset({"probabilities"}),
     source="Shannon, 1948; Dagan and Engelson, 1995",
     sentence="Asks for records whose probabilities are spread over many classes.",
+    cost="n x classes",
 )

@@ -105,6 +105,12 @@ def _data(settings: Settings) -> DataBucket:
     return DataBucket(_Lazy(_clients(settings.region), "s3"), settings.data_bucket)
 
 
+@cache
+def _queues(settings: Settings) -> SqsQueues:
+    """Kept, because it remembers the addresses of the queues."""
+    return SqsQueues(_Lazy(_clients(settings.region), "sqs"), settings.stack)
+
+
 @lru_cache(maxsize=4)
 def _parsed(document: bytes) -> Loop:
     """Reading is cheap, validating is not: a worker validates a version of the file once."""
@@ -132,7 +138,7 @@ def ports() -> Ports:
         data=data,
         pool=PoolBucket(_Lazy(clients, "s3"), settings.pool_bucket),
         table=DynamoTable(_Lazy(clients, "dynamodb"), settings.stack),
-        queues=SqsQueues(_Lazy(clients, "sqs"), settings.stack),
+        queues=_queues(settings),
         labeling=GroundTruth(sagemaker, settings, data),
         training=TrainingJobs(sagemaker, settings, data, policy),
         serving=Endpoint(sagemaker, settings, data, policy),

@@ -245,6 +245,40 @@ def estimate(
     return value, max(lowest, float(low)), min(1.0, float(high))
 
 
+def paired_gain(
+    policy: GatePolicy, before: Scores, after: Scores, *, rng: np.random.Generator, replicates: int = 2000
+) -> tuple[float, float] | None:
+    """(gain, standard error) of the policy's metric from one model to another on the same records; None where either has
+    no value.
+
+    The error is paired over the records, and above 0: of accuracy, one disagreement more than was seen is counted, since few
+    records without any prove no equality; of the others it is the spread of a bootstrap.
+
+    >>> truth = ["a", "b", "a", "b"]
+    >>> def model(name, right):
+    ...     p = np.where(np.array([True, False, True, False]) == (np.arange(4) < right), 0.9, 0.1)
+    ...     return Scores(name, "e1", truth, ("a", "b"), np.column_stack([p, 1 - p]))
+    >>> gain, error = paired_gain(GatePolicy(), model("old", 2), model("new", 4), rng=np.random.default_rng(0))
+    >>> gain, round(error, 4)
+    (0.5, 0.3536)
+    """
+    n = len(after.truth)
+    if not n or any(reason.code in _UNUSABLE for reason in _unusable(policy, before, after)):
+        return None
+    if policy.metric == "accuracy":
+        changes = _right(after) - _right(before)
+        gain = float(changes.mean())
+        return gain, math.sqrt(float(np.abs(changes).sum()) + 1.0 - n * gain**2) / n
+    measures = [_measure(policy, before), _measure(policy, after)]
+    old, new = (float(measure(np.ones((1, n)))[0]) for measure in measures)
+    if math.isnan(old) or math.isnan(new):
+        return None
+    drawn_old, drawn_new = _replicate(n, replicates, rng, measures)
+    spread = drawn_new - drawn_old
+    error = float(np.std(spread[~np.isnan(spread)]))
+    return new - old, max(error, 1.0 / n)
+
+
 def _replicate(n: int, replicates: int, rng: np.random.Generator, measures: Sequence[Measure]) -> list[Floats]:
     """Each measure over n records drawn with replacement, `replicates` times: the same draws for all measures."""
     found: list[list[Floats]] = [[] for _ in measures]

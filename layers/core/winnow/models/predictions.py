@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from winnow.acquisition.strategy import Labeled
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -20,3 +22,5 @@ class Predictions:
     """(n, members, classes), of a regression (n, members); None for a model without a committee."""
     prediction: npt.NDArray[np.float32] | None = None
     """(n,) predicted numbers of a regression, None of a classification."""
+    labeled: Labeled | None = None
+    """The labeled train records, where a strategy compares with them."""

@@ -19,6 +19,7 @@ from winnow.selection.kmeans import KMEANS
 from winnow.selection.margin_kmeans import MARGIN_KMEANS
 from winnow.selection.power import POWER
 from winnow.selection.selector import Indices, Pool, Selector
+from winnow.selection.stratified import STRATIFIED
 from winnow.selection.top_k import RANDOM, TOP_K, top_k
 from winnow.selection.typiclust import TYPICLUST
 
@@ -34,9 +35,16 @@ SELECTORS: Mapping[str, Selector] = {
         K_CENTER,
         KMEANS,
         TYPICLUST,
+        STRATIFIED,
         RANDOM,
     )
 }
+
+SELECTING: Mapping[str, Mapping[str, str]] = {
+    "classification": {"selector": MARGIN_KMEANS.name},
+    "regression": {"selector": STRATIFIED.name},
+}
+"""What makes the active arm of a task for which nothing was chosen."""
 
 
 def select(selector: str, pool: Pool, k: int, *, rng: np.random.Generator) -> Indices:
@@ -114,4 +122,4 @@ def _check_finite(name: str, numbers: Vectors) -> None:
         raise BadInput(f"{name} of row {row} is NaN or infinite; score it again", code="pool-values")
 
 
-__all__ = ["SELECTORS", "Indices", "Pool", "Selector", "select"]
+__all__ = ["SELECTING", "SELECTORS", "Indices", "Pool", "Selector", "select"]

@@ -6,8 +6,9 @@ they stay uniform samples of the pool; the arms that choose (rare, active) divid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from winnow.selection.top_k import top_k
 
 UNIFORM = "uniform"
 """Strategy noted on picks that are a uniform sample; their score is the uniform key."""
+
+
+_OUTPUTS = ("probabilities", "members")
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,15 @@ class ScoredPool:
     """(n,) True where a record is reserved, labeled or otherwise not to be asked."""
     labeled: Floats | None = None
     """(m, dim) embeddings of labeled train records, which coverage need not repeat."""
+    probabilities: Floats | None = None
+    """(n, classes), for selectors that need them."""
+    members: Floats | None = None
+    """(n, members, classes), likewise."""
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        for name in ("roles", "keys", "clusters", "scores", "embedding", "predicted", "confidence", "excluded"):
+        columns = ("roles", "keys", "clusters", "scores", "embedding", "predicted", "confidence", "excluded", *_OUTPUTS)
+        for name in columns:
             column = getattr(self, name)
             if column is not None and len(column) != n:
                 raise BadInput(f"{n} candidate ids but {len(column)} {name}", code="candidates-shape")
@@ -101,6 +110,16 @@ class Choice:
     score: float | None
     """Strategy's score; the uniform key for uniform picks; None where the cold phase has no score."""
     rank: int
+
+
+def ranked(choices: Iterable[Choice]) -> list[Choice]:
+    """The choices in their order, with ranks from 1 within each arm."""
+    places: Counter[Arm] = Counter()
+    found = []
+    for choice in choices:
+        places[choice.arm] += 1
+        found.append(replace(choice, rank=places[choice.arm]))
+    return found
 
 
 def divide(k: int, policy: ArmPolicy, *, evaluation_labeled: int) -> dict[Arm, int]:
@@ -181,6 +200,10 @@ class _Draft:
     def embedding(self, positions: Indices) -> Floats:
         return self.candidates.embedding[self.order[positions]].astype(np.float32, copy=False)
 
+    def outputs(self, name: str, positions: Indices) -> Floats | None:
+        values: Floats | None = getattr(self.candidates, name)
+        return None if values is None else values[self.order[positions]].astype(np.float32, copy=False)
+
 
 def plan_arms(
     candidates: ScoredPool,
@@ -245,6 +268,8 @@ def _take_active(draft: _Draft, places: int, *, policy: ArmPolicy, bootstrap: bo
         scores=None if bootstrap else draft.scores[positions],
         embedding=draft.embedding(positions),
         labeled=draft.candidates.labeled,
+        probabilities=draft.outputs("probabilities", positions),
+        members=draft.outputs("members", positions),
         confidence=None if bootstrap or confidence is None else confidence[draft.order[positions]],
     )
     rows = choose(pool, places, selector=name, rng=rng, near_duplicate_distance=policy.near_duplicate_distance)

@@ -200,7 +200,7 @@ def _asked_once(ports: Ports) -> Iterator[str | int]:
     batches = sorted(ports.table.query("BATCH"), key=lambda item: int(item["number"]))
     asked: dict[str, str] = {}
     closed = {str(item["sk"]) for item in batches if item["status"] == "collected"}
-    released = {item["sk"] for item in ports.table.query("EXPIRY")}
+    released = {item["sk"] for item in ports.table.query(layout.EXPIRY)}
     held_out = _held_out_batches(ports)
     for item in batches:
         batch = str(item["sk"])

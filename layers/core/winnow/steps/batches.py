@@ -11,6 +11,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -39,6 +40,12 @@ class Choice:
     rank: int
     prediction: str | float | None = None
     """The champion's class, or number."""
+    again: str | None = None
+    """Of a recheck the batch whose label is asked again."""
+
+    def to_json(self) -> JsonDict:
+        """The fields; `again` only where it says something, so that versions before it read all other plans."""
+        return {name: value for name, value in self.__dict__.items() if name != "again" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,23 @@ class Plan:
     choices: tuple[Choice, ...]
     parent: str | None = None
     """The batch whose disputed items this one asks experts about."""
+    told: tuple[str, ...] = ()
+    """What a selection could not do as loop.yaml asks, and why."""
+    course: JsonDict | None = None
+    """How the batch came to be: size, strategy and the reasons (`winnow.steps.course`)."""
 
     def to_bytes(self) -> bytes:
-        body = {**self.__dict__, "format": 1, "choices": [choice.__dict__ for choice in self.choices]}
+        body = {**self.__dict__, "format": 1, "choices": [choice.to_json() for choice in self.choices]}
+        if not self.told:
+            del body["told"]
         return json.dumps(body, indent=1, ensure_ascii=False).encode()
 
 
 def read_plan(batch: str, ports: Ports) -> Plan:
     body = document(ports.data, layout.plan(batch))
-    body.pop("format", None)
-    return Plan(**{**body, "choices": tuple(Choice(**choice) for choice in body["choices"])})
+    known = {name: body[name] for name in Plan.__dataclass_fields__ if name in body}
+    choices = tuple(Choice(**choice) for choice in body["choices"])
+    return Plan(**{**known, "choices": choices, "told": tuple(body.get("told", ()))})
 
 
 def price(kind: Literal["select", "dispute"], loop: Loop) -> Decimal:
@@ -80,6 +94,19 @@ def price(kind: Literal["select", "dispute"], loop: Loop) -> Decimal:
 def committed(ports: Ports) -> Decimal:
     """Money committed to all batches so far: the sum over a set, so a repeat counts once."""
     return sum((Decimal(item["usd"]) for item in ports.table.query("BUDGET")), Decimal(0))
+
+
+def backlog(ports: Ports) -> tuple[int, float]:
+    """Items that wait for an annotator, and the age in hours of the oldest batch that has some."""
+    waiting, oldest = 0, 0.0
+    for item in ports.table.query("BATCH"):
+        if item["status"] == "collected":
+            continue
+        job = ports.labeling.describe(item["job"])
+        waiting += int(item["size"]) if job is None else max(0, job.total - job.labeled)
+        age = (ports.clock.now() - datetime.fromisoformat(item["created_at"])).total_seconds() / 3600
+        oldest = max(oldest, age)
+    return waiting, oldest
 
 
 def open_batch(plan: Plan, ports: Ports) -> bool:
@@ -157,13 +184,28 @@ def reserve(plan: Plan, ports: Ports) -> set[str]:
     claim = {"batch": plan.batch, "state": "reserved"}
     entries = [(layout.RESERVATION, choice.id, claim) for choice in plan.choices]
     mine: set[str] = set()
-    for (pk, identity, _), present in zip(entries, ports.table.put_new_many(entries), strict=True):
+    for choice, present in zip(plan.choices, ports.table.put_new_many(entries), strict=True):
         if present is None or present["batch"] == plan.batch:
-            mine.add(identity)
+            mine.add(choice.id)
         elif plan.parent is not None and present["batch"] == plan.parent:
-            ports.table.replace(pk, identity, claim, expected={"batch": plan.parent})
-            mine.add(identity)
+            ports.table.replace(layout.RESERVATION, choice.id, claim, expected={"batch": plan.parent})
+            mine.add(choice.id)
+        elif choice.again is not None and _labeled_by(choice.again, present) and _asks_again(choice, plan, ports):
+            expected = {"batch": choice.again, "state": "labeled"}
+            ports.table.replace(layout.RESERVATION, choice.id, claim, expected=expected)
+            mine.add(choice.id)
     return mine
+
+
+def _labeled_by(batch: str, reservation: Mapping[str, Any]) -> bool:
+    return bool(reservation["batch"] == batch and reservation["state"] == "labeled")
+
+
+def _asks_again(choice: Choice, plan: Plan, ports: Ports) -> bool:
+    """Record, before the content is reserved, that its label expired for this batch's sake; False when for another's."""
+    item = {"at": plan.created_at, "recheck": plan.batch}
+    present = ports.table.put_new(layout.EXPIRY, f"{choice.id}#{choice.again}", item)
+    return present is None or bool(present.get("recheck") == plan.batch)
 
 
 def reservations(ports: Ports) -> dict[str, JsonDict]:

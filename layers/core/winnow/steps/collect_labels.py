@@ -31,6 +31,7 @@ from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, guideline_version, mark, open_batch, payloads, price, read_plan
 from winnow.steps.dataset_versions import commit
 from winnow.steps.documents import document
+from winnow.steps.rechecks import standing
 
 
 def collect_labels(batch: str, ports: Ports) -> Outcome:
@@ -217,13 +218,19 @@ def _judged_numbers(labels: Sequence[Label], task: Task) -> Judged:
 
 
 def _settle_reservations(plan: Plan, labels: Sequence[Label], ports: Ports) -> None:
-    """A labeled content stays taken for ever; an expired one stays reserved until reconcile records its expiry."""
+    """A labeled content stays taken for ever; an expired one stays reserved until reconcile records its expiry.
+
+    One that was asked again in vain goes back to the batch whose label stands.
+    """
+    stands = standing(plan, labels, ports)
     for label in labels:
         if label.status == "disputed":
             continue  # the dispute batch holds it now
         present = ports.table.get(layout.RESERVATION, label.id)
         if present is not None and present["batch"] == plan.batch and present["state"] != label.status:
             state = {"batch": plan.batch, "state": label.status}
+            if label.id in stands:
+                state = {"batch": stands[label.id], "state": "labeled"}
             ports.table.replace(
                 layout.RESERVATION, label.id, state, expected={"batch": plan.batch, "state": present["state"]}
             )

@@ -18,7 +18,7 @@ from winnow.datasets.versions import counts, next_version, ordered
 from winnow.errors import Conflict, NotFound, Retryable
 from winnow.ports import Ports
 from winnow.privacy.masking import MASKER_VERSION
-from winnow.records import Label, Record, from_jsonl, to_jsonl
+from winnow.records import SYNTHETIC, Label, Record, from_jsonl, to_jsonl
 from winnow.steps import pointers
 from winnow.steps.batches import guideline_version
 from winnow.steps.candidates import indexed
@@ -59,15 +59,19 @@ def _write_version(
     refused = {entry["batch"] for entry in held}
     entries = {entry["id"]: entry for entry in _previous_entries(previous, ports)}
     for entry in _entries(len(batches), labels, records(), ports):
+        before = entries.get(entry["id"], entry)
         # A later import takes the place of an earlier one, and people's labels that of either.
-        if entry["arm"] != "imported" or entries.get(entry["id"], entry)["arm"] == "imported":
-            entries[entry["id"]] = entry
+        if entry["arm"] != "imported" or before["arm"] == "imported":
+            entries[entry["id"]] = _rechecked(entry, before) if entry["arm"] == "recheck" else entry
     kept = [entry for entry in entries.values() if batches[entry["batch"] - 1] not in refused]
     outside = _outside_the_sample(kept, ports)
     kept = [entry for entry in kept if entry["id"] not in outside]
+    removed = [] if ports.loop.training.synthetic else [entry["id"] for entry in kept if entry["arm"] == SYNTHETIC]
+    kept = [entry for entry in kept if entry["id"] not in removed]
     # Whatever decides what a version holds is in its name, so that two writers of one name write the same.
     sampled = [entry["id"] for entry in kept if entry["arm"] == "imported" and entry["role"] == "evaluation"]
-    version = next_version(previous["version"] if previous else None, [batch, *sorted(refused), *sorted(sampled)])
+    decisive = [batch, *sorted(refused), *sorted(sampled), *sorted(removed)]
+    version = next_version(previous["version"] if previous else None, decisive)
     files: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for role in ROLES:
@@ -96,6 +100,14 @@ def _write_version(
     for identity in sorted(outside):  # people may be asked about them
         ports.table.delete(layout.RESERVATION, identity, expected={"batch": batches[entries[identity]["batch"] - 1]})
     return version
+
+
+def _rechecked(entry: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A label that was asked again, in the arm that chose its record: arms are compared by records they chose.
+
+    An imported record stays in arm `recheck`: people confirmed its label, and no later import may change it.
+    """
+    return {**entry, "arm": entry["arm"] if before["arm"] == "imported" else before["arm"]}
 
 
 def _outside_the_sample(entries: Sequence[Mapping[str, Any]], ports: Ports) -> set[str]:

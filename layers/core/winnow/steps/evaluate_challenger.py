@@ -22,7 +22,7 @@ from winnow.models.evaluation import confusion, evaluate, evaluate_regression
 from winnow.models.gate import GatePolicy, Scores, Verdict, decide, estimate, wilson
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
-from winnow.steps import Outcome, labeled, pointers, vectors
+from winnow.steps import Outcome, labeled, pointers, rewards, vectors
 from winnow.steps.documents import document
 from winnow.steps.labeled import Dataset
 
@@ -47,7 +47,14 @@ def evaluate_challenger(request: Mapping[str, Any], ports: Ports) -> Outcome:
         report = _judge(model, version, ports)
         ports.data.put_new(key, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False).encode())
     report = document(ports.data, key)
-    return Outcome({"model": model, "dataset": version, "verdict": report["verdict"]}, _metrics(report))
+    known = _Known(version, ports)
+
+    def look(name: str, lines: Sequence[Mapping[str, Any]], truth: Sequence[Any], identity: str) -> Scores:
+        return _scores(ports.models.load(name, classes=ports.loop.task.classes), lines, truth, identity, known)
+
+    rewards.measure(model, version, report, look=look, policy=_policy(ports.loop, bootstrap=False), ports=ports)
+    answer = {"model": model, "dataset": version, "verdict": report["verdict"]}
+    return Outcome(answer, (*_metrics(report), *rewards.figures(ports)))
 
 
 def _judge(model: str, version: str, ports: Ports) -> JsonDict:

@@ -28,7 +28,7 @@ from winnow.digests import digest
 from winnow.errors import Conflict, NotFound, Retryable
 from winnow.metrics import Metric
 from winnow.ports import JsonDict, Ports
-from winnow.records import Arm, Label, Record, from_jsonl, to_jsonl
+from winnow.records import SYNTHETIC, Arm, Label, Record, from_jsonl, to_jsonl
 from winnow.steps import Outcome, labeled
 from winnow.steps.batches import reservations
 from winnow.steps.dataset_versions import commit, evaluation_bound, lines
@@ -135,7 +135,8 @@ def _proposed(entry: Mapping[str, Any], record: Record, batch: str, ports: Ports
     source = {"object": entry["key"], "row": entry["row"]}
     source |= {name: past[name] for name in _SOURCE if isinstance(past.get(name), str | int)}
     label = Label(
-        id=record.id, batch=batch, status="labeled", label=entry["label"], confidence=1.0, arm=IMPORTED,
+        id=record.id, batch=batch, status="labeled", label=entry["label"], confidence=1.0,
+        arm=SYNTHETIC if record.origin == SYNTHETIC else IMPORTED,
         strategy=IMPORTED, score=None, rank=entry["row"], model="", job="", guideline="", cluster=record.cluster,
         role=record.role, labeled_at=str(source.get("at", ports.clock.now().isoformat())), source=source,
     )  # fmt: skip

@@ -21,7 +21,17 @@ from winnow.errors import BadInput, Conflict, NotFound, Retryable
 from winnow.metrics import Metric
 from winnow.ports import Ports
 from winnow.privacy.masking import mask_row, mask_text
-from winnow.records import Image, Occurrence, OccurrenceStatus, Origin, PoolObject, Record, from_jsonl, to_jsonl
+from winnow.records import (
+    SYNTHETIC,
+    Image,
+    Occurrence,
+    OccurrenceStatus,
+    Origin,
+    PoolObject,
+    Record,
+    from_jsonl,
+    to_jsonl,
+)
 from winnow.steps import Outcome
 from winnow.steps.reading import Row, rows
 from winnow.tables import Cell
@@ -228,9 +238,15 @@ def _draft(row: Row, oid: str, origin: Origin, ports: Ports) -> _Draft:
     found = make(row, ports)
     salt, fields = ports.loop.privacy.salt, dict(row.fields)
     provenance = fields.pop("winnow", None)
+    given = role(found.cluster, salt=salt)
+    if isinstance(provenance, dict) and provenance.get("arm") == SYNTHETIC:
+        if given != "train":
+            message = f"row {row.number} was made of other records and would be judged on here; leave it out"
+            raise BadInput(message, code="synthetic")
+        origin = SYNTHETIC
     record = Record(
         id=found.identity, oid=oid, kind=ports.loop.task.kind, cluster=found.cluster,
-        role=role(found.cluster, salt=salt), key=uniform_key(found.cluster, salt=salt),
+        role=given, key=uniform_key(found.cluster, salt=salt),
         text=found.text, image=found.image, row=found.row, origin=origin, **fields,
     )  # fmt: skip
     return _Draft(record, row.number, found.masked, found.size, found.png, provenance)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +75,19 @@ def part(data: ObjectStore, dataset: Dataset, role: Role) -> list[JsonDict]:
 
     Raises ConfigError when the file is missing or its digest is not the manifest's: such a version counts as absent.
     """
+    body = _checked(data, dataset, role)
+    if body is None:
+        return []
+    with _readable(dataset, role):
+        return from_jsonl(gzip.decompress(body))
+
+
+def _checked(data: ObjectStore, dataset: Dataset, role: Role) -> bytes | None:
+    """The file of a role with its digest checked; None where the version has none."""
     key = layout.dataset_part(dataset.version, role)
     expected = dataset.files.get(key)
     if expected is None:
-        return []
+        return None
     try:
         body = data.get(key)
     except NotFound as error:
@@ -88,10 +99,27 @@ def part(data: ObjectStore, dataset: Dataset, role: Role) -> list[JsonDict]:
         raise ConfigError(
             f"{key} has digest {found[:12]}, dataset.json says {expected[:12]}; restore the version that was committed"
         )
+    return body
+
+
+@contextmanager
+def _readable(dataset: Dataset, role: Role) -> Iterator[None]:
     try:
-        return from_jsonl(gzip.decompress(body))
-    except (BadInput, OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{key} cannot be read: {error}") from error
+        yield
+    except (BadInput, ValueError, KeyError, OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"{layout.dataset_part(dataset.version, role)} cannot be read: {error}") from error
+
+
+def labels(data: ObjectStore, dataset: Dataset, role: Role) -> dict[str, str | float]:
+    """Content id → label of one role, without keeping the payloads. Raises as `part` does."""
+    body = _checked(data, dataset, role)
+    found: dict[str, str | float] = {}
+    if body is not None:
+        with _readable(dataset, role), gzip.open(io.BytesIO(body)) as rows:
+            for row in rows:
+                line = json.loads(row)
+                found[str(line["id"])] = truth(line, dataset)
+    return found
 
 
 def truth(line: Mapping[str, Any], dataset: Dataset) -> str | float:

@@ -153,12 +153,9 @@ def _not_worth_it(train: Sequence[Mapping[str, Any]], ports: Ports) -> str | Non
     if len(labels) < 2:
         return f"every train label is {labels.pop()!r}; there is nothing to tell apart"
     judged = _last_judged(ports)
-    known = (
-        {line["id"] for line in labeled.part(ports.data, labeled.load(ports.data, judged), "train")}
-        if judged
-        else set()
-    )
-    new = sum(line["id"] not in known for line in train)
+    known = labeled.labels(ports.data, labeled.load(ports.data, judged), "train") if judged else {}
+    # A label that people corrected is news as well.
+    new = sum(known.get(line["id"]) != line["label"] for line in train)
     if new < policy.min_new_labels:
         return (
             f"{new} new train labels since the last challenger, "

@@ -247,7 +247,7 @@ def _release(findings: Sequence[Finding], world: World) -> None:
     at = world.ports.clock.now().isoformat()
     for finding in findings:
         content, batch = finding.subject
-        world.ports.table.put_new("EXPIRY", finding.name, {"at": at})
+        world.ports.table.put_new(layout.EXPIRY, finding.name, {"at": at})
         world.ports.table.delete(layout.RESERVATION, content, expected={"batch": batch, "state": "expired"})
 
 

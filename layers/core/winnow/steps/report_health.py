@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final, get_args
 
 from winnow import layout
@@ -15,7 +14,7 @@ from winnow.ports import Ports, QueueName
 from winnow.records import from_jsonl
 from winnow.steps import Outcome, labeled, pointers
 from winnow.steps.accounting import fetch
-from winnow.steps.batches import committed
+from winnow.steps.batches import backlog, committed
 from winnow.steps.reconcile import unscored
 
 COUNTS: Final = "reports/pool.json"
@@ -29,7 +28,7 @@ READS_A_RUN = 5000
 def report_health(request: Mapping[str, Any], ports: Ports) -> Outcome:
     """How the loop stands now. Nothing in the request matters."""
     champion, _ = pointers.champion(ports)
-    items, hours = _backlog(ports)
+    items, hours = backlog(ports)
     gauges = {
         "Heartbeat": 1.0,
         "BacklogItems": float(items),
@@ -43,19 +42,6 @@ def report_health(request: Mapping[str, Any], ports: Ports) -> Outcome:
     if rare is not None:
         gauges["RareClassShare"] = 100.0 * rare
     return Outcome(gauges, tuple(Metric(name, value) for name, value in gauges.items()))
-
-
-def _backlog(ports: Ports) -> tuple[int, float]:
-    """Items that wait for an annotator, and the age in hours of the oldest batch that has some."""
-    waiting, oldest = 0, 0.0
-    for item in ports.table.query("BATCH"):
-        if item["status"] == "collected":
-            continue
-        job = ports.labeling.describe(item["job"])
-        waiting += int(item["size"]) if job is None else max(0, job.total - job.labeled)
-        age = (ports.clock.now() - datetime.fromisoformat(item["created_at"])).total_seconds() / 3600
-        oldest = max(oldest, age)
-    return waiting, oldest
 
 
 def _pool_records(ports: Ports) -> int:

@@ -21,7 +21,7 @@ from winnow import layout
 from winnow.errors import ConfigError, NotFound
 from winnow.models.encoder import EncoderCard
 from winnow.ports import JsonDict, Model, ObjectStore, Ports
-from winnow.records import from_jsonl
+from winnow.records import SYNTHETIC, from_jsonl
 from winnow.steps.batches import read_plan
 from winnow.steps.documents import document
 
@@ -133,7 +133,7 @@ def _collected(encoder: str, batch: str, ports: Ports) -> Known:
 
 def _asked(encoder: str, batch: str, ports: Ports) -> tuple[set[str], list[str]]:
     """The contents of a batch, and where their vectors lie."""
-    choices = read_plan(batch, ports).choices
+    choices = [choice for choice in read_plan(batch, ports).choices if choice.arm != SYNTHETIC]  # nobody scored those
     keys = dict.fromkeys(layout.embeddings(encoder, choice.records) for choice in choices)
     return {choice.id for choice in choices}, list(keys)
 

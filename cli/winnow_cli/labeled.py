@@ -1,7 +1,7 @@
-"""Labeled data for a demo: the digits that ship with scikit-learn, or a user's own texts, pictures or tables.
+"""Labeled data that people have: the digits that ship with scikit-learn, or a user's own texts, pictures or tables.
 
-Loading splits every item in two: a `Sample`, which is what the loop gets to see, and its label, which goes into
-`Truth`. Only the simulated people are handed a `Truth`: annotators, and the users who judge served answers.
+Loading splits every item in two: a `Sample`, which is what a loop gets to see, and its label, which goes into `Truth`.
+Only simulated people are handed a `Truth`: annotators, and in a demo the users who judge served answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -77,7 +77,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class DemoData:
+class LabeledData:
     """Samples without labels, the class names a team would write into its loop file, and the truth, apart.
 
     `rare` are the classes the team knows to be rare. `unlabeled` counts items left out because they name no class. Of a
@@ -105,8 +105,9 @@ class DemoData:
         return sum(label == self.positive for _, label in self.truth.pairs) / len(self.truth)
 
 
-def digits(*, rng: np.random.Generator, size: int | None = None) -> DemoData:
-    """The 1,797 handwritten digits of scikit-learn as PNG files of 16 by 16 grey pixels, without nine in ten of the 8s.
+def digits(*, rng: np.random.Generator, size: int | None = None, rare: bool = True) -> LabeledData:
+    """The 1,797 handwritten digits of scikit-learn as PNG files of 16 by 16 grey pixels; with `rare`, without nine in ten
+    of the 8s.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (the test half).
     `size` keeps a uniform sample of that many.
@@ -114,9 +115,10 @@ def digits(*, rng: np.random.Generator, size: int | None = None) -> DemoData:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    rare = np.flatnonzero(bunch.target == RARE_DIGIT)
-    left_out = rng.permutation(rare)[round(RARE_SHARE * len(rare)) :]
-    kept = np.setdiff1d(np.arange(len(bunch.target)), left_out)
+    kept = np.arange(len(bunch.target))
+    if rare:
+        eights = np.flatnonzero(bunch.target == RARE_DIGIT)
+        kept = np.setdiff1d(kept, rng.permutation(eights)[round(RARE_SHARE * len(eights)) :])
     if size is not None:
         kept = np.sort(rng.permutation(kept)[:size])
     samples, pairs = [], []
@@ -125,7 +127,8 @@ def digits(*, rng: np.random.Generator, size: int | None = None) -> DemoData:
         samples.append(Sample(f"digit-{index:04d}.png", payload))
         pairs.append((payload, str(bunch.target[index])))
     classes = tuple(str(name) for name in bunch.target_names)
-    return DemoData("handwritten digits", "image", classes, tuple(samples), Truth(tuple(pairs)), (str(RARE_DIGIT),))
+    found = LabeledData("handwritten digits", "image", classes, tuple(samples), Truth(tuple(pairs)))
+    return replace(found, rare=(str(RARE_DIGIT),)) if rare else found
 
 
 def png(pixels: np.ndarray, *, side: int | None = None) -> bytes:
@@ -143,7 +146,7 @@ def png(pixels: np.ndarray, *, side: int | None = None) -> bytes:
 def load(
     path: Path, *, label: str, kind: Kind | None = None, text: str | None = None, task: Task | None = None,
     positive: str | None = None,
-) -> DemoData:  # fmt: skip
+) -> LabeledData:  # fmt: skip
     """A user's labeled data: JSONL, CSV in any dialect or Parquet (`label` names a field), or images in sub-folders or
     beside a `labels.csv`.
 
@@ -186,7 +189,7 @@ def load(
     if positive is not None and positive not in known:
         raise UsageError(
             f"--data {path}: --positive {positive} is no class under --label {label}; it has "
-            f"{', '.join(sorted(known, key=_natural)[:10])}"
+            f"{', '.join(sorted(known, key=natural)[:10])}"
         )
     if len(known) < 2:
         found = f"only the class {next(iter(known))!r}" if known else "no label"
@@ -196,13 +199,13 @@ def load(
             f"--data {path}: {len(known)} different values under --label {label}; at most {MAX_CLASSES} classes are "
             "supported. Is that field a label? Name another one"
         )
-    return DemoData(
-        name=path.name, kind=kind, classes=tuple(sorted(known, key=_natural)),
+    return LabeledData(
+        name=path.name, kind=kind, classes=tuple(sorted(known, key=natural)),
         samples=tuple(sample for sample, _ in labeled),
         truth=Truth(tuple((sample.payload, name) for sample, name in labeled)), unlabeled=len(rows) - len(labeled),
         positive=positive,
         rare=tuple(
-            name for name in sorted(known, key=_natural)
+            name for name in sorted(known, key=natural)
             if name == positive or known[name] < RARE_CLASS * len(labeled) / len(known)
         ),
     )  # fmt: skip
@@ -211,7 +214,7 @@ def load(
 Rows = list[tuple[Sample, str | None]]
 
 
-def _quantities(path: Path, rows: Rows, *, label: str, positive: str | None) -> DemoData:
+def _quantities(path: Path, rows: Rows, *, label: str, positive: str | None) -> LabeledData:
     if positive is not None:
         raise UsageError(f"--data {path}: --positive is for classes; the labels under --label {label} are numbers")
     known = tuple((sample.payload, number) for sample, number in rows if number is not None)
@@ -220,7 +223,7 @@ def _quantities(path: Path, rows: Rows, *, label: str, positive: str | None) -> 
             f"--data {path}: {len(known)} rows have a number under --label {label}; two different ones at least are needed"
         )
     samples = tuple(sample for sample, number in rows if number is not None)
-    return DemoData(path.name, "table", (), samples, Truth(known), unlabeled=len(rows) - len(samples))
+    return LabeledData(path.name, "table", (), samples, Truth(known), unlabeled=len(rows) - len(samples))
 
 
 def _table(path: Path, name: str, data: bytes) -> Table:
@@ -444,7 +447,7 @@ def _class_name(table: Table, value: Any) -> str | None:
         return None
 
 
-def _natural(name: str) -> tuple[bool, float, str]:
+def natural(name: str) -> tuple[bool, float, str]:
     """Numbers by value and before words, so that '10' comes after '9'."""
     is_number = name.lstrip("-").isdigit()
     return (not is_number, float(name) if is_number else 0.0, name)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests import parquets
-from winnow_cli.demo import data
+from winnow_cli import labeled as data
 from winnow_cli.errors import UsageError
 
 
