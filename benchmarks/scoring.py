@@ -48,7 +48,7 @@ def _uncertainty(rng: np.random.Generator) -> Iterator[Result]:
                     lambda strategy=strategy, given=given: strategy.score(given, rng),
                     lambda room=room, given=given: np.copyto(room, given.probabilities),
                     called="a copy of the probabilities",
-                    note="" if limit is None else f"limit {limit:g} x",
+                    limit=limit,
                 )
 
 
@@ -114,3 +114,7 @@ def _lines() -> Iterator[Result]:
         lambda: [json.loads(line) for line in data.splitlines()],
         called="json.loads a line",
     )
+
+
+QUICK = {"SHAPES": SHAPES[:2]}
+"""What --quick sets instead."""

@@ -7,7 +7,7 @@ import numpy as np
 from winnow.selection.distances import Floats, Vectors, as_floats, blocks, nearest, squared_norms
 from winnow.selection.selector import Indices, Pool, Selector
 
-_REACH = 2048
+_REACH = 4096
 """Rows whose distances are brought up to date at a time, at first."""
 _WIDTH = 512
 """Rows among which centers are taken at a time, at first: what a processor's own cache holds."""
