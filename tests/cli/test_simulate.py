@@ -18,7 +18,7 @@ from winnow_cli.simulate import learner, statistics, strategies
 from winnow_cli.simulate.command import Simulation, simulate, table
 from winnow_cli.simulate.page import page
 from winnow_cli.simulate.runner import Experiment, Store, run
-from winnow_cli.simulate.trial import Contender, Outcome, Settings, first_sample, parts, run_trial
+from winnow_cli.simulate.trial import Contender, Outcome, Settings, parts, run_trial, shuffled
 
 RANDOM = Contender("random", strategies.by_chance)
 PLAN = Settings(initial=10, batch=10, budget=80)
@@ -78,8 +78,10 @@ def test_the_control_and_the_others_share_split_and_first_sample() -> None:
     ]
 
     pool, _ = parts(problem, 3, settings=PLAN, test_from=None)
-    first = tuple(pool[first_sample(len(pool), 3, settings=PLAN)])
+    first = tuple(pool[shuffled(len(pool), 3)[:10]])
+    other = run_trial(problem, simulated.Nearest, RANDOM, 3, settings=replace(PLAN, batch=35))
     assert {outcome.asked[:10] for outcome in outcomes} == {first}
+    assert other.asked == outcomes[0].asked  # whatever the batch, random choice is the same
     assert {outcome.values[0] for outcome in outcomes} == {outcomes[0].values[0]}
     assert all(len(set(outcome.asked)) == 80 for outcome in outcomes)
 
