@@ -30,7 +30,7 @@ from winnow_cli.errors import UsageError
 from winnow_cli.progress import Bar
 from winnow_cli.simulate import prepare, records, runner
 from winnow_cli.simulate.plan import automatic
-from winnow_cli.simulate.statistics import Interval, area, mean, ratio, rounded
+from winnow_cli.simulate.statistics import Interval, area, mean, rounded, share
 from winnow_cli.simulate.strategies import DEFAULT, RANDOM, contenders
 from winnow_cli.simulate.trial import Contender, Outcome, Settings
 
@@ -105,10 +105,10 @@ def compare(outcomes: Mapping[str, Sequence[Outcome]], *, ours: str) -> list[Row
 def lost(areas: Sequence[float], *, to: Sequence[float]) -> Interval:
     """Share of the areas `to` that is lost, paired by seed, with its interval.
 
-    >>> lost([0.45, 0.55], to=[0.5, 0.5]).value
-    0.0
+    >>> round(lost([0.45, 0.45], to=[0.5, 0.5]).value, 6)
+    0.1
     """
-    return ratio([theirs - mine for mine, theirs in zip(areas, to, strict=True)], to)
+    return share([theirs - mine for mine, theirs in zip(areas, to, strict=True)], to)
 
 
 def is_level(loss: Interval) -> bool | None:
@@ -146,7 +146,7 @@ def run_set(name: str, given: argparse.Namespace) -> dict[str, Any]:
     store = runner.Store(given.cache / "trials" / runner.key([digest, read.test_from], settings))
     outcomes: dict[str, list[Outcome]] = {}
     failed: dict[str, str] = {}
-    for contender in _asked(given, task=read.task, members=settings.members):
+    for contender in _asked(given, read=read, members=settings.members):
         tasks = [(contender, seed) for seed in range(given.seeds)]
         waiting = sum(store.get(*task) is None for task in tasks)
         bar = Bar(f"{name}: {contender.name}", total=waiting * len(settings.levels), unit="rounds")
@@ -169,13 +169,13 @@ def run_set(name: str, given: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _asked(given: argparse.Namespace, *, task: str, members: int) -> list[Contender]:
-    ours = contenders([given.ours, RANDOM, *given.strategies], task=task, members=members)
+def _asked(given: argparse.Namespace, *, read: records.Records, members: int) -> list[Contender]:
+    ours = contenders([given.ours, RANDOM, *given.strategies], task=read.task, kind=read.kind, members=members)
     lacking = label_peers.missing()
     return ours + [
         label_peers.contender(name)
         for name, peer in label_peers.PEERS.items()
-        if peer.task == task and peer.library not in lacking and (given.peers is None or name in given.peers)
+        if peer.task == read.task and peer.library not in lacking and (given.peers is None or name in given.peers)
     ]
 
 

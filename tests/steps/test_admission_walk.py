@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_doubled_late_and_parallel_events_change_nothing() -> None:
     twice.data.delete([layout.scores("m1", key) for key in keys])
     arrive(twice, keys, calls=4)
 
-    arrived = ("train", "evaluation", "reward")
+    arrived = ("seen:margin", "role:train", "role:evaluation", "role:reward")
     assert [state(twice)[name] for name in arrived] == [state(once)[name] for name in arrived]
     assert before == sent(once)
     assert not sent(twice) - before - best(rows, BUDGET)
@@ -224,6 +225,34 @@ def test_a_new_champion_begins_with_sketches_of_its_own_and_a_rescore_has_the_wh
     assert best(rows, BUDGET) <= sent(ports)
     assert len(sent(ports) & {row.id for row in rows if row.role == "train"}) < 1200
     assert {row["sk"].split("#")[0] for row in ports.table.query("ARRIVAL#m2")} == {"rescore"}
+
+
+def test_a_group_with_a_quota_has_a_budget_of_its_own_and_strategies_share_theirs() -> None:
+    rows = [
+        replace(
+            row,
+            slices={"lang": "de"} if number % 5 == 0 else {},
+            text=str(float(row.text or 0) * (0.2 if number % 5 == 0 else 1)),
+        )
+        for number, row in enumerate(records(1800))
+    ]
+    german = [row for row in rows if row.slices]
+    ports = world(400)
+    quotas = ports.loop.acquisition.model_copy(
+        update={"quotas": {"lang=de": 0.1}, "competing": ("margin+top_k", "entropy+power")}
+    )
+    ports = replace(ports, loop=ports.loop.model_copy(update={"acquisition": quotas}))
+
+    arrive(ports, singles(ports, rows), calls=18)
+
+    lanes = {
+        name.partition(":")[2] for row in ports.table.query("ARRIVAL#m1") for name in row if name.startswith("seen")
+    }
+    assert lanes == {"margin", "entropy", "quota lang=de"}
+    # Four tenths of a hundred are the aim of an idle hour; the group's own scores lie below everybody else's.
+    assert len(best(german, 8) & sent(ports)) >= 7
+    train = {row.id for row in rows if row.role == "train"}
+    assert len(sent(ports) & train) < 0.9 * len(train)
 
 
 def test_without_a_budget_all_is_as_it_was() -> None:

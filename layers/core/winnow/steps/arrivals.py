@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow.digests import digest
-from winnow.loop import Acquisition
 from winnow.metrics import Metric
 from winnow.ports import JsonDict, Ports
 from winnow.selection import admission
 from winnow.selection.admission import Admission, Hour
-from winnow.selection.sketch import EMPTY, Sketch, chance, merge
+from winnow.selection.sketch import EMPTY, Scores, Sketch, chance, merge
 from winnow.steps.candidates import Candidates
-from winnow.steps.ranking import forwarded_by
 
 ROWS = 16
 """Rows of the newest hours that are read before they are put together."""
@@ -31,11 +29,10 @@ ROWS = 16
 RESCORE = "rescore"
 """Stands in place of the hour for what a rescore scored: a pool that is gone through once, at no hour of its own."""
 
-_SIZES: Mapping[str, tuple[int, int]] = {
-    "train": (1024, 1024), "admitted": (512, 0), "free": (512, 0), "evaluation": (128, 0), "reward": (128, 0),
-}  # fmt: skip
-"""What a row holds: records of the train role by their score, those of them that were admitted by the threshold or while
-all passed, and how many there were of the other roles; (sample, top) of each sketch."""
+_SIZES: Mapping[str, tuple[int, int]] = {"role": (128, 0), "seen": (1024, 1024), "admitted": (512, 0), "free": (512, 0)}
+"""What a row holds under `<kind>:<name>`: how many records of a role there were; of a lane the records by their score, and
+those of them that were admitted by the threshold or while all passed. (sample, top) of each sketch; smaller where there are
+more than four lanes, so that a row stays within DynamoDB's 400 KB."""
 
 _SPREAD = 1.5
 """Room for the error of a count of 128: four standard errors and more."""
@@ -45,11 +42,25 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Intake:
-    """Which of the records just scored may become candidates."""
+class Lane:
+    """One way to be worth forwarding, with a budget a day: a score, and of each artifact the rows that compete by it."""
 
-    admitted: Sequence[Mask]
-    """Of each artifact (n,): which the threshold lets pass for their score."""
+    name: str
+    budget: int
+    most: int
+    """Of one artifact."""
+    scores: Sequence[Scores]
+    """Of each artifact (n,), higher = more worth labeling."""
+    rows: Sequence[Mask]
+    """Of each artifact (n,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intake:
+    """What of the records just scored may become candidates."""
+
+    admitted: Mapping[str, Sequence[Mask]]
+    """Lane → of each artifact (n,) the rows that pass for their score."""
     bounds: Mapping[str, float]
     """Role → the uniform key below which a record belongs to its uniform sample."""
     metrics: tuple[Metric, ...]
@@ -59,9 +70,10 @@ class Arrivals:
     """Artifacts that a model has just scored among what else arrived: `weigh` before candidates are sent, `note` after."""
 
     def __init__(
-        self, model: str, policy: Acquisition, parts: Sequence[Candidates], ports: Ports, *, rescore: bool
+        self, model: str, parts: Sequence[Candidates], lanes: Sequence[Lane], ports: Ports, *, rescore: bool
     ) -> None:
-        self._ports, self._policy, self._rescore = ports, policy, rescore
+        self._ports, self._lanes, self._rescore = ports, lanes, rescore
+        self._policy = ports.loop.acquisition
         self._partition = f"ARRIVAL#{model}"
         self._now = ports.clock.now()
         self._slot = RESCORE if rescore else _slot(self._now)
@@ -70,59 +82,85 @@ class Arrivals:
         self._name = digest(sorted(ids))
         self._keys = chance(ids)
         self._roles = np.concatenate([part.role for part in parts])
-        nothing = np.zeros(len(ids), dtype=np.float32)
-        worth = [forwarded_by(part, policy.strategy, policy) for part in parts]
-        known = [each for each in worth if each is not None]
-        self._scores = np.concatenate(known) if len(known) == len(parts) else nothing
+        self._scores = {lane.name: np.concatenate(lane.scores) for lane in lanes}
+        self._rows = {lane.name: np.concatenate(lane.rows) for lane in lanes}
+        self._reasons: dict[str, str] = {}
 
     def weigh(self) -> Intake:
         """Write down what arrived, and decide. Without a budget all pass."""
-        budget = self._policy.candidates_per_day
-        admitted = np.ones(len(self._keys), dtype=bool)
-        if not budget:
-            return Intake(np.split(admitted, self._ends), {}, ())
+        if not self._policy.candidates_per_day:
+            return Intake({lane.name: lane.rows for lane in self._lanes}, {}, ())
         self._put(self._arrived())
         state = self._read()
-        train = self._roles == "train"
-        decided = self._decide(train, state, budget)
-        self._spends = "free" if decided.reason == "open" else "admitted"
-        admitted[train] = decided.mask
-        metrics = () if decided.threshold is None else (Metric("AdmissionThreshold", decided.threshold),)
-        return Intake(np.split(admitted, self._ends), self._bounds(state, budget), metrics)
+        admitted: dict[str, Sequence[Mask]] = {}
+        metrics: list[Metric] = []
+        for lane in self._lanes:
+            decided = self._decide(lane, state)
+            self._reasons[lane.name] = decided.reason
+            mask = np.zeros(len(self._keys), dtype=bool)
+            mask[self._rows[lane.name]] = decided.mask
+            admitted[lane.name] = np.split(mask, self._ends)
+            if lane is self._lanes[0] and decided.threshold is not None:
+                metrics.append(Metric("AdmissionThreshold", decided.threshold))
+        return Intake(admitted, self._bounds(state), tuple(metrics))
 
-    def note(self, admitted: Sequence[Mask]) -> tuple[Metric, ...]:
-        """Write down which records of each artifact were sent for their score, now that they were."""
-        if not self._policy.candidates_per_day:
-            return ()
-        rows = np.concatenate(admitted)
-        self._put({**self._arrived(), self._spends: self._sketch(self._spends, rows)})
+    def note(self, sent: Mapping[str, Sequence[Mask]]) -> tuple[Metric, ...]:
+        """Write down what each lane sent of each artifact, now that it was sent."""
         train = int((self._roles == "train").sum())
-        return (Metric("AdmittedShare", 100.0 * int(rows.sum()) / train),) if train else ()
+        if not self._policy.candidates_per_day or not self._lanes or not train:
+            return ()
+        spent = {}
+        for lane in self._lanes:
+            kind = "free" if self._reasons[lane.name] == "open" else "admitted"
+            rows = np.concatenate(sent[lane.name])
+            spent[f"{kind}:{lane.name}"] = self._sketch(kind, rows, self._scores[lane.name])
+        self._put({**self._arrived(), **spent})
+        share = np.stack([np.concatenate(rows) for rows in sent.values()]).any(axis=0).sum() / train
+        return (Metric("AdmittedShare", 100.0 * float(share)),)
 
     def _arrived(self) -> State:
-        return {role: self._sketch(role, self._roles == role) for role in ("train", "evaluation", "reward")}
+        nothing = np.zeros(len(self._keys), dtype=np.float32)
+        roles = {
+            f"role:{role}": self._sketch("role", self._roles == role, nothing)
+            for role in ("train", "evaluation", "reward")
+        }
+        lanes = {
+            f"seen:{lane.name}": self._sketch("seen", self._rows[lane.name], self._scores[lane.name])
+            for lane in self._lanes
+        }
+        return {**roles, **lanes}
 
-    def _bounds(self, state: Mapping[str, State], budget: int) -> dict[str, float]:
+    def _bounds(self, state: Mapping[str, State]) -> dict[str, float]:
         """Above the n-th lowest of a role's keys, n being what selection may want of them: of the last day's records, so of
         the whole pool's all the more."""
-        wanted = max(budget, self._policy.uniform_per_object)
+        wanted = max(self._policy.candidates_per_day, self._policy.uniform_per_object)
         counts = {
-            role: merge([one[role] for one in state.values()], sample=_SIZES[role][0]).count
+            role: merge([one[f"role:{role}"] for one in state.values() if f"role:{role}" in one], sample=1024).count
             for role in ("train", "evaluation", "reward")
         }
         return {role: min(1.0, _SPREAD * wanted / count) for role, count in counts.items() if count}
 
-    def _decide(self, train: Mask, state: Mapping[str, State], budget: int) -> Admission:
-        scores, keys = self._scores[train], self._keys[train]
+    def _decide(self, lane: Lane, state: Mapping[str, State]) -> Admission:
+        rows = self._rows[lane.name]
+        scores, keys = self._scores[lane.name][rows], self._keys[rows]
+        hours = {
+            slot: Hour(*(one.get(f"{kind}:{lane.name}", EMPTY) for kind in ("seen", "admitted", "free")))
+            for slot, one in state.items()
+        }
         if self._rescore:
-            seen = merge([one["train"] for one in state.values()])
-            return admission.admit_again(scores, keys, seen=seen, budget=budget)
-        recent = {_hour(slot): Hour(one["train"], one["admitted"], one["free"]) for slot, one in state.items()}
-        return admission.admit(scores, keys, at=self._now.timestamp() / 3600.0, recent=recent, budget=budget)
+            seen = merge([hour.arrivals for hour in hours.values()])
+            return admission.admit_again(scores, keys, seen=seen, budget=lane.budget)
+        recent = {_hour(slot): hour for slot, hour in hours.items()}
+        return admission.admit(scores, keys, at=self._now.timestamp() / 3600.0, recent=recent, budget=lane.budget)
 
-    def _sketch(self, name: str, rows: Mask) -> Sketch:
-        sample, top = _SIZES[name]
-        return Sketch.of(self._keys[rows], self._scores[rows], sample=sample, top=top)
+    def _sketch(self, kind: str, rows: Mask, scores: Scores) -> Sketch:
+        sample, top = self._size(kind)
+        return Sketch.of(self._keys[rows], scores[rows], sample=sample, top=top)
+
+    def _size(self, kind: str) -> tuple[int, int]:
+        sample, top = _SIZES[kind]
+        parts = 1 if kind == "role" else max(1, -(-len(self._lanes) // 4))
+        return sample // parts, top // parts
 
     def _put(self, sketches: State) -> None:
         self._ports.table.put(self._partition, f"{self._slot}#{self._name}", _packed(sketches))
@@ -141,13 +179,24 @@ class Arrivals:
             if slot < _slot(first):
                 self._delete(rows)
                 continue
-            state[slot] = _union(rows)
+            state[slot] = self._union(rows)
             busy = slot in (RESCORE, self._slot, _slot(self._now - timedelta(hours=1)))
             if len(rows) > (ROWS if busy else 1):
                 name = digest(sorted(item["sk"] for item in rows))
                 table.put(self._partition, f"{slot}#{name}", _packed(state[slot]))
                 self._delete(rows)
         return state
+
+    def _union(self, rows: Sequence[JsonDict]) -> State:
+        held: dict[str, list[Sketch]] = {}
+        for item in rows:
+            for name in item.keys() - {"pk", "sk"}:
+                held.setdefault(name, []).append(Sketch.from_bytes(base64.b64decode(item[name])))
+        found = {}
+        for name, sketches in held.items():
+            sample, top = self._size(name.partition(":")[0])
+            found[name] = merge(sketches, sample=sample, top=top)
+        return found
 
     def _delete(self, rows: Sequence[JsonDict]) -> None:
         for item in rows:
@@ -164,14 +213,3 @@ def _hour(slot: str) -> int:
 
 def _packed(sketches: State) -> JsonDict:
     return {name: base64.b64encode(one.to_bytes()).decode("ascii") for name, one in sketches.items() if len(one.keys)}
-
-
-def _union(rows: Sequence[JsonDict]) -> State:
-    return {
-        name: merge([_sketch_of(item.get(name)) for item in rows], sample=sample, top=top)
-        for name, (sample, top) in _SIZES.items()
-    }
-
-
-def _sketch_of(text: str | None) -> Sketch:
-    return EMPTY if text is None else Sketch.from_bytes(base64.b64decode(text))

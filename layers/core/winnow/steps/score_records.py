@@ -12,6 +12,7 @@ import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,9 @@ from winnow.metrics import Metric
 from winnow.models.predictions import Predictions
 from winnow.ports import JsonDict, Model, Ports
 from winnow.records import SYNTHETIC, Record, from_jsonl
+from winnow.selection.sketch import Scores
 from winnow.steps import Outcome, vectors
-from winnow.steps.arrivals import Arrivals
+from winnow.steps.arrivals import Arrivals, Lane, Mask
 from winnow.steps.batches import reservations
 from winnow.steps.candidates import Candidates, packed
 from winnow.steps.groups import groups
@@ -36,6 +38,8 @@ from winnow.steps.ranking import forwarded_by
 ROWS_PER_MESSAGE = 250
 MESSAGE_BYTES = 180_000
 """Of columns in one message, before they are compressed and written in base64: SQS takes 256 KB."""
+GROUP_SHARE = 10
+"""A group with a quota and a rare class have a tenth of `candidates_per_day` each, beside what the scores admit."""
 
 
 @dataclass(frozen=True)
@@ -176,44 +180,65 @@ def _forward(parts: Sequence[Candidates], crowned: Champion, ports: Ports, *, re
     """
     if not sum(len(part) for part in parts):
         return ()
-    policy = ports.loop.acquisition
-    by_score = not crowned.is_bootstrap and forwarded_by(parts[0], policy.strategy, policy) is not None
-    arrivals = Arrivals(crowned.model, policy, parts, ports, rescore=rescore)
+    lanes = [] if crowned.is_bootstrap else _lanes(parts, ports.loop)
+    arrivals = Arrivals(crowned.model, parts, lanes, ports, rescore=rescore)
     intake = arrivals.weigh()
-    best = [
-        _best(part, ports.loop) & admitted if by_score else np.zeros(len(part), dtype=bool)
-        for part, admitted in zip(parts, intake.admitted, strict=True)
-    ]
+    sent = {
+        lane.name: [
+            admitted & _best(worth, rows, lane.most)
+            for admitted, worth, rows in zip(intake.admitted[lane.name], lane.scores, lane.rows, strict=True)
+        ]
+        for lane in lanes
+    }
     asked = sorted(reservations(ports)) if rescore else []
-    chosen = [
-        part.take(rows | _uniform(part, policy, intake.bounds) | np.isin(part.id, asked))
-        for part, rows in zip(parts, best, strict=True)
-    ]
+    chosen = []
+    for place, part in enumerate(parts):
+        keep = _uniform(part, ports.loop.acquisition, intake.bounds) | np.isin(part.id, asked)
+        for masks in sent.values():
+            keep |= masks[place]
+        chosen.append(part.take(keep))
     ports.queues.send("candidates", _messages(crowned.model, Candidates.concat(chosen)))
-    admitted = arrivals.note(best)
-    return (*intake.metrics, *admitted) if by_score else ()
+    return (*intake.metrics, *arrivals.note(sent))
 
 
-def _best(scored: Candidates, loop: Loop) -> npt.NDArray[np.bool_]:
-    """The best-scored train records of an artifact by each strategy that may choose, and the best of every group with a quota
-    and every rare class; selection never needs the others."""
+def _lanes(parts: Sequence[Candidates], loop: Loop) -> list[Lane]:
+    """What train records compete by: the scores of every strategy that may choose, which share the budget, and within every
+    group with a quota and every rare class those of the first; selection never needs the others."""
     policy = loop.acquisition
-    rows = np.flatnonzero(scored.role == "train")
-    keep = np.zeros(len(scored), dtype=bool)
-    orders = [
-        rows[np.argsort(-worth[rows], kind="stable")]
-        for strategy in policy.strategies
-        if (worth := forwarded_by(scored, strategy, policy)) is not None
-    ]
-    for order in orders:
-        keep[order[: policy.candidates_per_object]] = True
-    rare = [scored.prediction == loop.task.classes.index(name) for name in loop.task.rare_classes]
-    for group in (*groups(scored, loop).values(), *rare):
-        keep[orders[0][group[orders[0]]][: loop.batches.size]] = True
-    return keep
+    train = [part.role == "train" for part in parts]
+    worth: dict[str, list[Scores]] = {}
+    for strategy in policy.strategies:
+        found = [forwarded_by(part, strategy, policy) for part in parts]
+        known = [scores for scores in found if scores is not None]
+        if len(known) == len(parts):
+            worth[strategy] = known
+    if not worth:
+        return []
+    share = max(policy.candidates_per_day // len(worth), loop.batches.size)
+    lanes = [Lane(name, share, policy.candidates_per_object, scores, train) for name, scores in worth.items()]
+    first, group_share = lanes[0].scores, max(policy.candidates_per_day // GROUP_SHARE, loop.batches.size)
+    inside = [_groups(part, loop) for part in parts]
+    for name in inside[0]:
+        rows = [each & masks[name] for each, masks in zip(train, inside, strict=True)]
+        lanes.append(Lane(name, group_share, loop.batches.size, first, rows))
+    return lanes
 
 
-def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+def _groups(scored: Candidates, loop: Loop) -> dict[str, Mask]:
+    """The rows of every group with a quota and every rare class."""
+    found = {f"quota {name}": mask for name, mask in groups(scored, loop).items()}
+    for name in loop.task.rare_classes:
+        found[f"rare {name}"] = scored.prediction == loop.task.classes.index(name)
+    return found
+
+
+def _best(worth: Scores, rows: Mask, most: int) -> Mask:
+    """Of an artifact's rows those with the best scores."""
+    places = np.flatnonzero(rows)
+    return _mask(len(rows), places[np.argsort(-worth[places], kind="stable")[:most]])
+
+
+def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float]) -> Mask:
     """The lowest uniform keys of every role, whatever the scores say.
 
     The n lowest keys of the whole pool are among the n lowest of each artifact and below every bound, so uniform choices
@@ -222,8 +247,14 @@ def _uniform(scored: Candidates, policy: Acquisition, bounds: Mapping[str, float
     keep = np.zeros(len(scored), dtype=bool)
     for role in ("train", "evaluation", "reward"):
         rows = np.flatnonzero((scored.role == role) & (scored.key < bounds.get(role, 1.0)))
-        keep[rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]]] = True
+        keep |= _mask(len(scored), rows[np.argsort(scored.key[rows], kind="stable")[: policy.uniform_per_object]])
     return keep
+
+
+def _mask(size: int, rows: npt.NDArray[np.integer[Any]]) -> Mask:
+    mask = np.zeros(size, dtype=bool)
+    mask[rows] = True
+    return mask
 
 
 def _messages(model: str, rows: Candidates) -> list[JsonDict]:

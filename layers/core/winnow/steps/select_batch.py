@@ -176,7 +176,14 @@ def _plan(
     recipe = course.recipe
     picked, columns = arms_of(recipe, cold=covers)
     batch = composed(
-        picked, columns, rows, taken, strategy=recipe.strategy, bootstrap=crowned.is_bootstrap, ports=ports
+        picked,
+        columns,
+        rows,
+        taken,
+        strategy=recipe.strategy,
+        bootstrap=crowned.is_bootstrap,
+        covers=covers,
+        ports=ports,
     )
     charted = course.to_json()
     if charted["competition"]:
