@@ -15,6 +15,7 @@ from winnow_cli import labeled
 from winnow_cli.errors import UsageError
 from winnow_cli.main import main
 from winnow_cli.simulate import learner, statistics, strategies
+from winnow_cli.simulate.advice import Comparison, advise
 from winnow_cli.simulate.command import Simulation, simulate, table
 from winnow_cli.simulate.page import page
 from winnow_cli.simulate.runner import Experiment, Store, run
@@ -63,11 +64,22 @@ def test_a_target_that_the_first_random_labels_reach_needs_no_loop(tmp_path: Pat
     assert "10 random labels already reach accuracy 0.3" in found.advice.text
 
 
-def test_few_noisy_seeds_do_not_separate(tmp_path: Path) -> None:
-    found = played(simulated.grouped(), [simulated.MARGIN], tmp_path, seeds=2, target=0.97)
+@pytest.mark.parametrize(("seeds", "more"), [(2, "--seeds 5"), (3, "--seeds 6")])
+def test_few_noisy_seeds_do_not_separate(seeds: int, more: str) -> None:
+    # Labels to 0.5: ours 60, 130 and 80, random's 100, 110 and 120, so 0.82 times as many with 1.5 within the interval.
+    def at(name: str, labels: tuple[int, ...]) -> list[Outcome]:
+        return [Outcome(name, seed, (10, one), (0.1, 0.5), (), ()) for seed, one in enumerate(labels[:seeds])]
 
-    assert found.advice.verdict == "not separated"
-    assert "--seeds 4" in found.advice.text
+    outcomes = {"x": at("x", (60, 130, 80)), "random": at("random", (100, 110, 120))}
+    targets = (0.5,) * seeds
+    summaries = {
+        name: statistics.summary(name, found, outcomes["random"], targets=targets) for name, found in outcomes.items()
+    }
+
+    found = advise([Comparison(50, 10, 1000, targets, outcomes, summaries)], shown="accuracy 0.5", price=None)
+
+    assert found.verdict == "not separated"
+    assert more in found.text
 
 
 def test_the_control_and_the_others_share_split_and_first_sample() -> None:
