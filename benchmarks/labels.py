@@ -30,7 +30,7 @@ from winnow_cli.errors import UsageError
 from winnow_cli.progress import Bar
 from winnow_cli.simulate import prepare, records, runner
 from winnow_cli.simulate.plan import automatic
-from winnow_cli.simulate.statistics import Interval, area, mean, ratio, rounded
+from winnow_cli.simulate.statistics import Interval, area, mean, rounded, share
 from winnow_cli.simulate.strategies import DEFAULT, RANDOM, contenders
 from winnow_cli.simulate.trial import Contender, Outcome, Settings
 
@@ -105,10 +105,10 @@ def compare(outcomes: Mapping[str, Sequence[Outcome]], *, ours: str) -> list[Row
 def lost(areas: Sequence[float], *, to: Sequence[float]) -> Interval:
     """Share of the areas `to` that is lost, paired by seed, with its interval.
 
-    >>> lost([0.45, 0.55], to=[0.5, 0.5]).value
-    0.0
+    >>> round(lost([0.45, 0.45], to=[0.5, 0.5]).value, 6)
+    0.1
     """
-    return ratio([theirs - mine for mine, theirs in zip(areas, to, strict=True)], to)
+    return share([theirs - mine for mine, theirs in zip(areas, to, strict=True)], to)
 
 
 def is_level(loss: Interval) -> bool | None:

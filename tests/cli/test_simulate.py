@@ -15,10 +15,11 @@ from winnow_cli import labeled
 from winnow_cli.errors import UsageError
 from winnow_cli.main import main
 from winnow_cli.simulate import learner, statistics, strategies
+from winnow_cli.simulate.advice import Comparison, advise
 from winnow_cli.simulate.command import Simulation, simulate, table
 from winnow_cli.simulate.page import page
 from winnow_cli.simulate.runner import Experiment, Store, run
-from winnow_cli.simulate.trial import Contender, Outcome, Settings, first_sample, parts, run_trial
+from winnow_cli.simulate.trial import Contender, Outcome, Settings, parts, run_trial, shuffled
 
 RANDOM = Contender("random", strategies.by_chance)
 PLAN = Settings(initial=10, batch=10, budget=80)
@@ -63,11 +64,22 @@ def test_a_target_that_the_first_random_labels_reach_needs_no_loop(tmp_path: Pat
     assert "10 random labels already reach accuracy 0.3" in found.advice.text
 
 
-def test_few_noisy_seeds_do_not_separate(tmp_path: Path) -> None:
-    found = played(simulated.grouped(), [simulated.MARGIN], tmp_path, seeds=2, target=0.97)
+@pytest.mark.parametrize(("seeds", "more"), [(2, "--seeds 5"), (3, "--seeds 6")])
+def test_few_noisy_seeds_do_not_separate(seeds: int, more: str) -> None:
+    # Labels to 0.5: ours 60, 130 and 80, random's 100, 110 and 120, so 0.82 times as many with 1.5 within the interval.
+    def at(name: str, labels: tuple[int, ...]) -> list[Outcome]:
+        return [Outcome(name, seed, (10, one), (0.1, 0.5), (), ()) for seed, one in enumerate(labels[:seeds])]
 
-    assert found.advice.verdict == "not separated"
-    assert "--seeds 4" in found.advice.text
+    outcomes = {"x": at("x", (60, 130, 80)), "random": at("random", (100, 110, 120))}
+    targets = (0.5,) * seeds
+    summaries = {
+        name: statistics.summary(name, found, outcomes["random"], targets=targets) for name, found in outcomes.items()
+    }
+
+    found = advise([Comparison(50, 10, 1000, targets, outcomes, summaries)], shown="accuracy 0.5", price=None)
+
+    assert found.verdict == "not separated"
+    assert more in found.text
 
 
 def test_the_control_and_the_others_share_split_and_first_sample() -> None:
@@ -78,8 +90,10 @@ def test_the_control_and_the_others_share_split_and_first_sample() -> None:
     ]
 
     pool, _ = parts(problem, 3, settings=PLAN, test_from=None)
-    first = tuple(pool[first_sample(len(pool), 3, settings=PLAN)])
+    first = tuple(pool[shuffled(len(pool), 3)[:10]])
+    other = run_trial(problem, simulated.Nearest, RANDOM, 3, settings=replace(PLAN, batch=35))
     assert {outcome.asked[:10] for outcome in outcomes} == {first}
+    assert other.asked == outcomes[0].asked  # whatever the batch, random choice is the same
     assert {outcome.values[0] for outcome in outcomes} == {outcomes[0].values[0]}
     assert all(len(set(outcome.asked)) == 80 for outcome in outcomes)
 

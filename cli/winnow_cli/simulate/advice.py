@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from winnow_cli.simulate.statistics import LEVEL, Interval, Summary, compared, mean, needed, ratio
+from winnow_cli.simulate.statistics import LEVEL, Interval, Summary, compared, needed, ratio
 from winnow_cli.simulate.strategies import DEFAULT, RANDOM
 from winnow_cli.simulate.trial import Outcome
 
@@ -16,6 +16,8 @@ Verdict = Literal["use", "do not use", "not separated"]
 
 WORTH = 0.9
 """A strategy that cannot save a tenth of the labels is not worth its loop: a ratio whose whole interval lies above."""
+LEAST_SEEDS = 3
+"""With fewer an interval over seeds is a matter of luck."""
 MOST_OF_POOL = 0.5
 """Share of the pool above which so much is labeled that there is little left to choose from."""
 
@@ -103,15 +105,16 @@ def advise(comparisons: Sequence[Comparison], *, shown: str, price: float | None
             f"Do not use active learning here: {first.initial} random labels already reach {shown}. Label a random sample, or "
             "ask for more with --target.",
         )
-    if seeds < 2:
+    if seeds < LEAST_SEEDS:
         return Advice(
-            "not separated", "Not separated: one seed says nothing about chance. Run it with --seeds 5 or more."
+            "not separated",
+            f"Not separated: fewer than {LEAST_SEEDS} seeds say nothing about chance. Run more (--seeds 5).",
         )
     best = [(one, found) for one in comparisons if (found := one.best()) is not None]
     if not best:
         return _none(comparisons, shown=shown)
     chosen, found = _batch(best)
-    saved = mean([theirs - ours for ours, theirs in zip(chosen.labels(found.name), chosen.labels(RANDOM), strict=True)])
+    saved = _saved(found.ratio, of=float(np.mean(chosen.labels(RANDOM))))
     text = [
         f"Use {found.name} with batches of {chosen.batch}: {shown} takes {found.labels_to_target:.0f} labels instead of "
         f"{chosen.random.labels_to_target:.0f} chosen at random, {_share(found.ratio)}."
@@ -195,6 +198,12 @@ def _labels(saved: Interval, price: float | None) -> str:
     bounds = "" if saved.low is None or saved.high is None else f" ({saved.low:.0f} to {saved.high:.0f})"
     money = "" if price is None else f", {saved.value * price:,.2f} in money at {price:g} a label"
     return f"{saved.value:.0f} labels{bounds}{money}"
+
+
+def _saved(found: Interval, *, of: float) -> Interval:
+    """Labels saved of so many, from the ratio of a proven strategy."""
+    value, low, high = (None if bound is None else (1.0 - bound) * of for bound in (found.value, found.high, found.low))
+    return Interval(value, low, high)
 
 
 def _level(comparison: Comparison, name: str, other: str) -> bool:

@@ -26,7 +26,8 @@ from winnow_cli.simulate.trial import Contender, Indices, Outcome, Problem, Sett
 
 RARE = 0.25
 """Share of its fair part of the pool below which it is told how soon a class is met."""
-HIGHEST = {"accuracy": 1.0, "average precision": 1.0, "R2": 1.0}
+LEAST = {"accuracy": 0.0, "average precision": 0.0, "R2": -np.inf}
+"""Where measures begin; all end at 1."""
 METHOD = (
     "Curves are means over seeds. Without a target, it is what random choice reaches with the whole budget, seed by seed. Labels "
     "to the target are read off each seed's curve by straight lines. A ratio is that of the means over seeds, paired. Intervals "
@@ -203,7 +204,7 @@ def _comparison(
     control, rarest = outcomes[RANDOM], _rarest(problem, pool)
     summaries = {}
     for name, found in outcomes.items():
-        one = summary(name, found, control, targets=targets, most=HIGHEST[problem.measure])
+        one = summary(name, found, control, targets=targets, least=LEAST[problem.measure])
         if rarest is not None:
             one = replace(one, rare=rare_class(problem.classes[rarest], problem.labels == rarest, found, control))
         summaries[name] = one

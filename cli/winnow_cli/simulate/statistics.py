@@ -185,6 +185,13 @@ def needed(outcomes: Sequence[Outcome], *, targets: Sequence[float]) -> tuple[li
     ]
 
 
+def _within(one: Interval, least: float) -> tuple[float | None, float | None]:
+    """The bounds of a mean, no further than the measure goes."""
+    if one.low is None or one.high is None:
+        return None, None
+    return max(one.low, least), min(one.high, 1.0)
+
+
 def labels_to_ten(outcome: Outcome, members: npt.NDArray[np.bool_]) -> float | None:
     """Labels at which a seed has asked for ten of a class; `members` (n,) says which records are of it."""
     met = np.flatnonzero(members[list(outcome.asked)])
@@ -223,14 +230,14 @@ def compared(
 
 
 def summary(
-    name: str, outcomes: Sequence[Outcome], control: Sequence[Outcome], *, targets: Sequence[float], most: float = 1.0
+    name: str, outcomes: Sequence[Outcome], control: Sequence[Outcome], *, targets: Sequence[float], least: float = 0.0
 ) -> Summary:
-    """A strategy's outcomes beside the control's, seed by seed in the same order; `most` is the measure's highest value."""
+    """A strategy's outcomes beside the control's, seed by seed in the same order. The measure goes from `least` to 1."""
     labels, reached = needed(outcomes, targets=targets)
     points = []
     for place, level in enumerate(outcomes[0].labels):
         one = mean([outcome.values[place] for outcome in outcomes])
-        points.append((level, one.value or 0.0, one.low, None if one.high is None else min(one.high, most)))
+        points.append((level, one.value or 0.0, *_within(one, least)))
     areas, control_areas = [area(outcome) for outcome in outcomes], [area(outcome) for outcome in control]
     lost = share([theirs - ours for ours, theirs in zip(areas, control_areas, strict=True)], control_areas)
     seconds = [second for outcome in outcomes for second in outcome.select_seconds]

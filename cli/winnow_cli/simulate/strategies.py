@@ -83,8 +83,8 @@ class Fresh:
 
 
 def by_chance(state: State) -> Indices:
-    """A uniform sample of what is free."""
-    return state.rng.permutation(state.free)[: state.k]
+    """What comes next in the seed's random order: a uniform sample of what is free."""
+    return state.order[~np.isin(state.order, state.labeled)][: state.k]
 
 
 def pool_of(state: State, rows: Indices, *, strategy: str | None) -> Pool:

@@ -104,6 +104,8 @@ class State:
     """What the learner measured on held-out labels; None before the first labels."""
     memory: dict[str, Any]
     """A strategy's own notes, kept from batch to batch."""
+    order: Indices
+    """(n,) the pool's rows in the seed's random order, of which the shared first sample is the beginning."""
     rng: np.random.Generator
 
     @property
@@ -162,9 +164,10 @@ def parts(problem: Problem, seed: int, *, settings: Settings, test_from: int | N
     return problem.split(seed, holdout=settings.holdout, pool=EVERYTHING, test=EVERYTHING)
 
 
-def first_sample(pool: int, seed: int, *, settings: Settings) -> Indices:
-    """Places in the pool that every strategy without a start of its own begins with: by chance, alike for a seed."""
-    return np.random.default_rng([seed, 0]).permutation(pool)[: settings.initial]
+def shuffled(pool: int, seed: int) -> Indices:
+    """Places in the pool by chance, alike for a seed. Every strategy without a start of its own begins with the first of
+    them, and random choice goes on along them, so that its labels are the same for any batch size."""
+    return np.random.default_rng([seed, 0]).permutation(pool)
 
 
 def run_trial(
@@ -184,6 +187,7 @@ def run_trial(
     pool, test = parts(problem, seed, settings=settings, test_from=test_from)
     learner = teach(problem, pool, test, seed=seed, members=settings.members if contender.members else 0)
     memory: dict[str, Any] = {}
+    order = shuffled(len(pool), seed)
     stream = int.from_bytes(hashlib.sha256(contender.name.encode()).digest()[:4], "big")
     values: list[float] = []
     seconds: list[float] = []
@@ -194,7 +198,7 @@ def run_trial(
             labels=problem.labels[pool[labeled]],
             task=problem.task, classes=problem.classes, predictions=None if fit is None else fit.predictions,
             doubt=None if fit is None else fit.doubt, memory=memory,
-            rng=np.random.default_rng([seed, len(labeled) + 1, stream]),
+            order=order, rng=np.random.default_rng([seed, len(labeled) + 1, stream]),
         )  # fmt: skip
         started = time.process_time()
         rows = np.asarray(contender.choose(state), dtype=np.int64)
@@ -203,7 +207,7 @@ def run_trial(
         return rows
 
     levels = settings.levels
-    first = first_sample(len(pool), seed, settings=settings)
+    first = order[: levels[0]]
     labeled = choose(levels[0], first[:0], None) if contender.starts else first
     fit: Fit | None = None
     for level in levels:
