@@ -26,7 +26,8 @@ def state(task: str = "classification", *, size: int = 400, k: int = 12) -> Stat
     numbers = logits[:, 0] + rng.normal(size=(size, 1)).T[0] * 0.1
     regression = task == "regression"
     return State(
-        k=k, embedding=embedding, contents=np.arange(size), labeled=np.arange(20), task=task, classes=() if regression else ("a", "b", "c"),
+        k=k, embedding=embedding, contents=np.arange(size), labeled=np.arange(20), task=task,
+        classes=() if regression else ("a", "b", "c"),
         labels=numbers[:20] if regression else logits[:20].argmax(axis=1),
         predictions=Predictions(
             probabilities.astype(np.float32) if not regression else np.zeros((size, 0), np.float32), embedding,
