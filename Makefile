@@ -23,8 +23,9 @@ check: setup sam ## style, types, import floors, template lint
 	.venv/bin/cfn-lint template.yaml infra/observability.yaml
 	AWS_DEFAULT_REGION=us-east-1 .cache/sam/bin/sam validate --lint
 
-bench: setup ## ratios against peers and limits, in one run
-	$(PY) -m benchmarks
+bench: setup ## ratios against limits in one run; PEERS=1 adds other libraries, FLAGS=--quick is smaller
+	$(if $(PEERS),@sh scripts/setup_peers.sh)
+	PYTHONPATH=.cache/peers $(PY) -m benchmarks $(FLAGS)
 
 sam: ## SAM CLI, in an environment of its own: its pins do not fit ours
 	@sh scripts/setup_sam.sh

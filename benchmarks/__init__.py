@@ -1,1 +1,1 @@
-"""Small, re-runnable ratios against plain references: `make bench`, or `python -m benchmarks [scoring|selection]`."""
+"""Small, re-runnable ratios against plain references, limits and peers: `make bench`, or `python -m benchmarks`."""

@@ -1,32 +1,51 @@
-"""Times two ways of doing the same thing, in turn, so that a busy machine slows both."""
+"""Measures two ways of doing the same thing, in turn, so that a busy machine slows both."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+HEAD = f"{'what':<52} {'ours':>12}  {'reference':>12}  {'ratio':>9}  {'limit':>6}        reference"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Medians in milliseconds. `ratio` is ours by reference: below 1 is faster, and for a copy it says how many copies."""
+    """A figure beside its reference, both in `unit`, and the largest ratio that passes, where there is one.
+
+    `ratio` is ours by the reference: below 1 is faster or smaller, and for a copy it says how many copies.
+    """
 
     name: str
     reference: str
-    ours_ms: float
-    reference_ms: float
+    ours: float
+    theirs: float
+    unit: str = "ms"
+    limit: float | None = None
     note: str = ""
 
     @property
     def ratio(self) -> float:
-        return self.ours_ms / self.reference_ms
+        return self.ours / self.theirs
+
+    @property
+    def verdict(self) -> str:
+        if self.limit is None:
+            return ""
+        return "PASS" if self.ratio <= self.limit else "over"
 
     def line(self) -> str:
+        limit = "" if self.limit is None else f"{self.limit:g} x"
         return (
-            f"{self.name:<44} {self.ours_ms:9.2f} ms  {self.reference_ms:9.2f} ms  {self.ratio:7.2f} x  "
-            f"{self.reference}{f'; {self.note}' if self.note else ''}"
+            f"{self.name:<52} {self.ours:9.1f} {self.unit}  {self.theirs:9.1f} {self.unit}  {self.ratio:7.3g} x  "
+            f"{limit:>6}  {self.verdict:<4}  {self.reference}{f'; {self.note}' if self.note else ''}"
         )
+
+    def body(self) -> dict[str, Any]:
+        """For --json."""
+        return {**asdict(self), "ratio": self.ratio, "verdict": self.verdict}
 
 
 def against(
@@ -36,14 +55,22 @@ def against(
     *,
     called: str,
     note: str = "",
+    limit: float | None = None,
     repeats: int = 9,
 ) -> Result:
-    """Both run once to warm up, then `repeats` times in turn; the medians count."""
-    ours(), reference()
+    """Both run once to warm up (unless once is all), then `repeats` times in turn; the medians of CPU time count."""
+    if repeats > 1:
+        ours(), reference()
     taken: dict[str, list[float]] = {"ours": [], "reference": []}
     for _ in range(repeats):
         for who, act in (("ours", ours), ("reference", reference)):
-            started = time.perf_counter()
-            act()
-            taken[who].append(1000.0 * (time.perf_counter() - started))
-    return Result(name, called, statistics.median(taken["ours"]), statistics.median(taken["reference"]), note)
+            taken[who].append(milliseconds(act))
+    medians = [statistics.median(taken[who]) for who in ("ours", "reference")]
+    return Result(name, called, *medians, limit=limit, note=note)
+
+
+def milliseconds(act: Callable[[], object]) -> float:
+    """CPU time of one call: with one thread it is the time on a machine that does nothing else."""
+    started = time.process_time()
+    act()
+    return 1000.0 * (time.process_time() - started)

@@ -78,10 +78,10 @@ def strategies() -> str:
 def selectors() -> str:
     """The table of selectors."""
     rows = [
-        _row(f"`{one.name}`", ", ".join(sorted(one.needs)) or "nothing", one.sentence, one.source)
+        _row(f"`{one.name}`", ", ".join(sorted(one.needs)) or "nothing", one.sentence, one.cost, one.source)
         for one in SELECTORS.values()
     ]
-    return "\n".join([*_head("Selector", "Needs", "What it does", "Source"), *rows])
+    return "\n".join([*_head("Selector", "Needs", "What it does", "Cost", "Source"), *rows])
 
 
 def parameters() -> str:

@@ -230,16 +230,18 @@ class Search:
         self._linear = problem.linear(rows.features, fold=self._fold)
         self._raw: dict[tuple[int, Trees], Floats] = {}
 
-    def best(self) -> Recipe:
-        """The recipe that predicts held-out rows best; the linear one when no row can be held out."""
+    def best(self, settings: Sequence[Trees] | None = None) -> Recipe:
+        """The recipe that predicts held-out rows best; the linear one when no row can be held out.
+
+        Boosted trees are tried with all `candidates`, or with these `settings` alone.
+        """
         linear = Recipe(cost=self._linear.best_cost())
         if not self._usable:
             return linear
         numbers = self._usable[:1] if self._has_plenty() else self._usable
-        tried = [
-            Recipe(trees=self._grown(trees, numbers))
-            for trees in candidates(len(self._rows), outputs=self._problem.outputs)
-        ]
+        if settings is None:
+            settings = candidates(len(self._rows), outputs=self._problem.outputs)
+        tried = [Recipe(trees=self._grown(trees, numbers)) for trees in settings]
         return max([linear, *tried], key=lambda recipe: self._problem.score(*self._held_out(recipe, numbers)))
 
     def figures(self, recipe: Recipe) -> tuple[float, dict[str, float]]:

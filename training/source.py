@@ -8,6 +8,7 @@ import importlib.util
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -70,13 +71,16 @@ def _closure(scripts: list[Path], *, root: Path) -> set[Path]:
     return found
 
 
-def _imports(path: Path) -> Iterator[str]:
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """Names that a file imports; read once, since a process ships the files it started with."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def _modules(name: str, *, root: Path) -> Iterator[Path]:

@@ -222,13 +222,23 @@ def test_a_seed_that_never_arrives_leaves_no_upper_bound() -> None:
     assert found.ratio.high is None
 
 
-def test_fieller_by_hand() -> None:
+def test_the_interval_of_a_ratio_by_hand() -> None:
     found = statistics.ratio([50.0, 60.0, 55.0], [100.0, 110.0, 120.0])
 
-    for bound in (found.low, found.high):
-        assert bound is not None
-        rest = np.array([50.0, 60.0, 55.0]) - bound * np.array([100.0, 110.0, 120.0])
-        assert abs(rest.mean()) / (rest.std(ddof=1) / np.sqrt(3)) == pytest.approx(4.302653, rel=1e-5)
+    # 50/55 - 100/110, 60/55 - 1, 1 - 120/110: 0 and +-1/11, so the standard error is 1/11/sqrt(3); t = 4.302653
+    half = 4.302653 / 11 / 3**0.5
+    assert found.value == 0.5
+    assert found.low == pytest.approx(0.5 * np.exp(-half))
+    assert found.high == pytest.approx(0.5 * np.exp(half))
+
+
+def test_labels_until_ten_of_a_rare_class_are_counted() -> None:
+    control = [Outcome("random", seed, (10, 40), (0.1, 0.5), (), tuple(range(40))) for seed in range(2)]
+    ours = [Outcome("x", seed, (10, 40), (0.1, 0.5), (), tuple(range(20, 60))) for seed in range(2)]
+    found = statistics.rare_class("bad", np.arange(60) >= 20, ours, control)
+
+    assert found.labels == 10.0  # all of the first ten; random meets the tenth with its 30th label
+    assert found.ratio.value == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_counterfactual_picks_are_logged_from_the_first_round() -> None:
     assert (competition["drawn"], competition["rounds"]) == (None, 0)
     assert sorted(competition["picks"]) == sorted([A, B])
     assert all(picks["ids"] for picks in competition["picks"].values())
-    assert "the competitors wait until doubt can be asked about" in plan.course["reasons"]
+    assert "the competitors wait until there is doubt to ask by" in plan.course["reasons"]
 
 
 def test_the_same_state_draws_the_same_competitor_and_later_ones_draw_anew() -> None:

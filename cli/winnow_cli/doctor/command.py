@@ -50,9 +50,11 @@ def run_command(given: argparse.Namespace) -> int:
 def examine(
     records: Records, problem: Problem, teach: Teach, *, pool: int | None, price: float | None, budget: float | None
 ) -> list[Finding]:
-    """Every finding. `pool` counts unlabeled records; those of the file, if any, are taken where it is None."""
-    unlabeled = pool if pool is not None else records.data.unlabeled or None
+    """Every finding. `pool` counts unlabeled records; None takes those of the file, unless they are so few that they must
+    be stray ones."""
     size = records.test_from or records.size
+    in_file = records.data.unlabeled if records.data.unlabeled >= findings.LEAST_RATIO * size else None
+    unlabeled = in_file if pool is None else pool
     bought = int(budget / price) if price and budget is not None else None
     labels, known = (size, "in the file") if bought is None else (bought, "that the budget pays")
     names = [name for _, name in records.data.truth.pairs]
@@ -62,7 +64,7 @@ def examine(
     ]
     if problem.task == "classification":
         found.append(findings.balance(names))
-    found += findings.copies(records.payloads, names, problem.embedding)
+    found += findings.copies(records.payloads, names, None if records.kind == "table" else problem.embedding)
     return found + learned(problem, teach, test_from=records.test_from, bought=bought or MOST_LABELS)
 
 

@@ -136,15 +136,19 @@ def balance(labels: Sequence[str]) -> Finding:
     )  # fmt: skip
 
 
-def copies(payloads: Sequence[Hashable], labels: Sequence[str], embedding: npt.NDArray[np.float32]) -> list[Finding]:
-    """Exact and near duplicates, and copies whose labels contradict each other."""
+def copies(
+    payloads: Sequence[Hashable], labels: Sequence[str], embedding: npt.NDArray[np.float32] | None
+) -> list[Finding]:
+    """Exact and near duplicates, and copies whose labels contradict each other. Without an embedding whose directions mean
+    likeness (rows of a few numbers have none) only exact ones."""
     n = len(payloads)
     by_payload: dict[Hashable, set[str]] = {}
     for payload, label in zip(payloads, labels, strict=True):
         by_payload.setdefault(payload, set()).add(label)
     exact = 1.0 - len(by_payload) / n
-    near = near_copies(embedding)
-    figure = f"{100 * exact:.1f} % exact copies, {100 * near:.1f} % with a near-duplicate"
+    near = 0.0 if embedding is None else near_copies(embedding)
+    figure = f"{100 * exact:.1f} % exact copies"
+    figure += "" if embedding is None else f", {100 * near:.1f} % with a near-duplicate"
     values = (("exact", round(exact, 6)), ("near", round(near, 6)))
     if max(exact, near) < 0.05:
         found = [Finding("duplicates", "note", figure, "Hardly any label would be spent twice.", "", values)]

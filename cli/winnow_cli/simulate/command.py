@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from winnow_cli.errors import UsageError
 from winnow_cli.progress import Bar, spoken
 from winnow_cli.simulate.advice import Advice, Comparison, advise
@@ -18,18 +20,20 @@ from winnow_cli.simulate.plan import planned
 from winnow_cli.simulate.prepare import cache_folder, jobs_of, problem_of
 from winnow_cli.simulate.records import Records, read
 from winnow_cli.simulate.runner import Experiment, Store, Task, key, run
-from winnow_cli.simulate.statistics import rounded, summary
+from winnow_cli.simulate.statistics import TEN, rare_class, rounded, summary
 from winnow_cli.simulate.strategies import RANDOM, contenders
-from winnow_cli.simulate.trial import Contender, Outcome, Problem, Settings, Teach, parts
+from winnow_cli.simulate.trial import Contender, Indices, Outcome, Problem, Settings, Teach, parts
 
+RARE = 0.25
+"""Share of its fair part of the pool below which it is told how soon a class is met."""
 HIGHEST = {"accuracy": 1.0, "average precision": 1.0, "R2": 1.0}
 METHOD = (
-    "Curves are means over seeds with Student's t intervals. Without a target, it is what random choice reaches with the whole "
-    "budget, seed by seed. Labels to the target are read off each seed's curve by straight "
-    "lines. A ratio is that of the means over seeds, paired, with Fieller's interval; all intervals are 95 %. A seed that never "
-    "reaches the target counts with the whole budget: its strategy's figures are then lower bounds, without an upper one. Area "
-    "loss is the share of random's area under the curve that is lost. A strategy is recommended only if it still saves labels "
-    "at the stricter level that comparing several asks for (Holm)."
+    "Curves are means over seeds. Without a target, it is what random choice reaches with the whole budget, seed by seed. Labels "
+    "to the target are read off each seed's curve by straight lines. A ratio is that of the means over seeds, paired. Intervals "
+    "are 95 %, by Student's t over the seeds, of a ratio on its logarithm. A seed that never reaches the target counts with the "
+    "whole budget: its strategy's figures are then lower bounds, without an upper one. Area lost is the share of random's area "
+    "under the curve that is lost. A strategy is recommended only if it still saves labels at the stricter level that comparing "
+    "several asks for (Holm)."
 )
 
 
@@ -174,8 +178,7 @@ def simulate(
     level = sum(targets) / seeds
     pool, test = parts(problem, 0, settings=plans[0], test_from=test_from)
     comparisons = tuple(
-        _comparison(one, plan, pool=len(pool), targets=targets, most=HIGHEST[problem.measure])
-        for one, plan in zip(by_name, plans, strict=True)
+        _comparison(one, plan, problem, pool=pool, targets=targets) for one, plan in zip(by_name, plans, strict=True)
     )
     shown = f"{problem.measure} {level:.3g}" + (
         "" if target is not None else " (what random reaches with the whole budget)"
@@ -195,15 +198,26 @@ def _by_name(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 
 
 def _comparison(
-    outcomes: dict[str, list[Outcome]], plan: Settings, *, pool: int, targets: tuple[float, ...], most: float
+    outcomes: dict[str, list[Outcome]], plan: Settings, problem: Problem, *, pool: Indices, targets: tuple[float, ...]
 ) -> Comparison:
-    return Comparison(
-        batch=plan.batch, initial=plan.initial, pool=pool, targets=targets, outcomes=outcomes,
-        summaries={
-            name: summary(name, found, outcomes[RANDOM], targets=targets, most=most)
-            for name, found in outcomes.items()
-        },
-    )  # fmt: skip
+    control, rarest = outcomes[RANDOM], _rarest(problem, pool)
+    summaries = {}
+    for name, found in outcomes.items():
+        one = summary(name, found, control, targets=targets, most=HIGHEST[problem.measure])
+        if rarest is not None:
+            one = replace(one, rare=rare_class(problem.classes[rarest], problem.labels == rarest, found, control))
+        summaries[name] = one
+    return Comparison(plan.batch, plan.initial, len(pool), targets, outcomes, summaries)
+
+
+def _rarest(problem: Problem, pool: Indices) -> int | None:
+    """The number of the class with the fewest records in the pool, if that is rare and there are twice ten of it."""
+    if problem.task == "regression":
+        return None
+    counts = np.bincount(problem.labels[pool], minlength=len(problem.classes))
+    enough = np.where(counts >= 2 * TEN, counts, len(pool))
+    number = int(enough.argmin())
+    return number if enough[number] < RARE * len(pool) / len(problem.classes) else None
 
 
 def _said(plan: Settings, records: Records, *, pool: int, seeds: int) -> str:
@@ -229,6 +243,13 @@ def table(found: Simulation) -> str:
                 f"{name:<24}{labels:>8}{mark} {_interval(row.ratio, 2):<24}{row.area.value or 0.0:>7.3f}  "
                 f"{_interval(row.area_loss, 3):<22}{row.select_seconds_per_round:>9.3f}"
             )
+        rare = [(name, row.rare) for name, row in one.summaries.items() if row.rare is not None]
+        if rare:
+            said = ", ".join(
+                f"{name} {'never' if found.labels is None else f'{found.labels:.0f}'} "
+                f"({_interval(found.ratio, 2)} times random)" for name, found in rare
+            )  # fmt: skip
+            lines += ["", f"labels until ten of the rare {rare[0][1].name!r} are met: {said}"]
         lines.append("")
     if any(0 < row.reached < row.seeds for one in found.comparisons for row in one.summaries.values()):
         lines += ["+ some seeds never reach it and count with the whole budget: at least so many", ""]

@@ -29,7 +29,7 @@ from winnow.onnx.features import clean_text
 sys.path.insert(0, str(Path(next(iter(winnow_training.__path__)))))
 
 import scipy.sparse
-from boosting import Forest
+from boosting import Forest, Trees
 from columns import Columns, Rows
 from committee import HeldOut, folds, principal, resample, signed
 from examples import Example
@@ -37,7 +37,7 @@ from fit import image_features
 from heads import share_of_unseen
 from logistic import Head, fit_logistic
 from ridge import fit_ridge
-from search import Classes, Numbers, Recipe, Search, final
+from search import TREES_FROM, Classes, Numbers, Recipe, Search, final
 from text_model import Vocabulary
 
 Indices = npt.NDArray[np.int64]
@@ -256,7 +256,7 @@ class Learner:
             wanted = int(np.searchsorted(present, positive)) if positive is not None and positive in present else None
             kind = Classes.of(targets, positive=wanted)
             search = Search(read, kind, groups=self._groups(rows), seed=self._seed, rng=rng)
-            recipe = search.best()
+            recipe = search.best(None if len(present) == 2 else _few_trees(len(rows), classes=len(present)))
             temperature, figures = search.figures(recipe)
             self._found, self._doubt = (final(recipe), temperature), Doubt.of(figures)
         recipe, temperature = self._found
@@ -346,6 +346,13 @@ class Learner:
             said[: len(self.pool)].astype(np.float32),
         )  # fmt: skip
         return Fit(value, predictions, self._doubt)
+
+
+def _few_trees(labels: int, *, classes: int) -> list[Trees]:
+    """Settings of boosted trees for more than two classes, where every round grows a tree for each."""
+    if 2 * labels < TREES_FROM * classes:
+        return []
+    return [Trees(rounds=50, rate=0.15, leaves=7, least=max(3, min(20, labels // 50)), ridge=1.0, share=0.5)]
 
 
 def _numbers_by(

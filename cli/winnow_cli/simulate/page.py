@@ -119,7 +119,7 @@ def _table(one: Comparison, measure: Measure, styles: dict[str, str]) -> str:
             f'<tr><td><i class="swatch {styles[name]}"></i>{escape(name)}</td><td class="n">{labels}{reached}</td>'
             f"<td>{_interval(row.ratio)}</td><td>{measure.text(final)}</td>"
             f"<td>{_interval(row.area_loss, percent=True)}</td>"
-            f'<td class="n">{row.select_seconds_per_round:.3f}</td></tr>'
+            f'<td class="n">{row.select_seconds_per_round:.3f}</td>{_rare(row)}</tr>'
         )
     heads = (
         "strategy",
@@ -128,11 +128,19 @@ def _table(one: Comparison, measure: Measure, styles: dict[str, str]) -> str:
         "at the end",
         "area lost against random",
         "s a round choosing",
+        *([] if one.random.rare is None else [f"until ten of {escape(one.random.rare.name)}"]),
     )
     head = "".join(
         f'<th scope="col"{" class=n" if place in (1, 5) else ""}>{text}</th>' for place, text in enumerate(heads)
     )
     return f'<table class="grid-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _rare(row: Summary) -> str:
+    if row.rare is None:
+        return ""
+    labels = "never" if row.rare.labels is None else f"{row.rare.labels:,.0f}"
+    return f"<td>{labels} <small>{_interval(row.rare.ratio)} times</small></td>"
 
 
 def _interval(one: Interval, *, percent: bool = False) -> str:

@@ -1,8 +1,7 @@
 """Learning curves over seeds, and how they compare with the random control's, always paired by seed.
 
-Intervals are 95 %: Student's t for a mean over seeds, Fieller's theorem for a ratio of two paired means.
-
-Source: Fieller, Some Problems in Interval Estimation, 1954.
+Intervals are 95 %, by Student's t over the seeds: of a mean, of the logarithm of a ratio of two paired means, and of a
+share of a mean, the latter two to first order (the delta method).
 """
 
 from __future__ import annotations
@@ -18,6 +17,9 @@ import numpy.typing as npt
 from winnow_cli.simulate.trial import Outcome
 
 LEVEL = 0.95
+
+TEN = 10
+"""Records of a class that teach a model something of it."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,37 +61,45 @@ def mean(values: Sequence[float], *, level: float = LEVEL) -> Interval:
     {'value': 0.85, 'low': 0.21469, 'high': 1.48531}
     """
     sample = np.asarray(values, dtype=np.float64)
-    middle = float(sample.mean())
-    if len(sample) < 2:
-        return Interval(middle)
-    half = quantile(len(sample), level=level) * float(sample.std(ddof=1)) / math.sqrt(len(sample))
-    return Interval(middle, middle - half, middle + half)
+    middle, half = float(sample.mean()), _half(sample, level=level)
+    return Interval(middle) if half is None else Interval(middle, middle - half, middle + half)
 
 
 def ratio(above: Sequence[float], below: Sequence[float], *, level: float = LEVEL) -> Interval:
-    """Ratio of the means of paired figures, one pair a seed, with Fieller's interval.
+    """Ratio of the means of paired positive figures, one pair a seed; its logarithm has a t interval.
 
-    The interval holds every ratio r for which the mean of `above - r below` does not differ from 0. Where the mean of
-    `below` is not clearly different from 0 there is none.
+    Seeds that are hard for both cancel out: figures in one proportion have no spread.
 
     >>> ratio([50.0, 60.0, 55.0], [100.0, 110.0, 120.0]).to_json()
-    {'value': 0.5, 'low': 0.396749, 'high': 0.630121}
+    {'value': 0.5, 'low': 0.398927, 'high': 0.626682}
+    >>> ratio([50.0, 60.0], [100.0, 120.0]).to_json()
+    {'value': 0.5, 'low': 0.5, 'high': 0.5}
     """
     a, b = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
-    n, mean_a, mean_b = len(a), float(a.mean()), float(b.mean())
-    if mean_b == 0.0:
+    value = float(a.mean() / b.mean())
+    half = _half(a / a.mean() - b / b.mean(), level=level)
+    return Interval(value) if half is None else Interval(value, value * math.exp(-half), value * math.exp(half))
+
+
+def share(parts: Sequence[float], wholes: Sequence[float], *, level: float = LEVEL) -> Interval:
+    """Mean of paired parts, of either sign, as a share of the mean of their wholes; nothing for wholes of no size.
+
+    >>> share([1.0, 3.0], [10.0, 10.0]).value
+    0.2
+    """
+    part, whole = np.asarray(parts, dtype=np.float64), np.asarray(wholes, dtype=np.float64)
+    if whole.mean() <= 0.0:
         return NOTHING
-    value = mean_a / mean_b
-    if n < 2:
-        return Interval(value)
-    share = quantile(n, level=level) ** 2 / n
-    spread = np.cov(np.stack([a, b]), ddof=1)
-    square = mean_b**2 - share * float(spread[1, 1])
-    if square <= 0.0:
-        return Interval(value)
-    linear = mean_a * mean_b - share * float(spread[0, 1])
-    root = math.sqrt(max(linear**2 - square * (mean_a**2 - share * float(spread[0, 0])), 0.0))
-    return Interval(value, (linear - root) / square, (linear + root) / square)
+    value = float(part.mean() / whole.mean())
+    half = _half((part - value * whole) / whole.mean(), level=level)
+    return Interval(value) if half is None else Interval(value, value - half, value + half)
+
+
+def _half(values: Floats, *, level: float) -> float | None:
+    """Half the width of the t interval of a mean; None for a single value."""
+    if len(values) < 2:
+        return None
+    return quantile(len(values), level=level) * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def labels_to(target: float, outcome: Outcome) -> float | None:
@@ -104,8 +114,8 @@ def labels_to(target: float, outcome: Outcome) -> float | None:
             if place == 0:
                 return float(labels[0])
             before = values[place - 1]
-            share = (target - before) / (value - before)
-            return labels[place - 1] + share * (labels[place] - labels[place - 1])
+            part = (target - before) / (value - before)
+            return labels[place - 1] + part * (labels[place] - labels[place - 1])
     return None
 
 
@@ -119,6 +129,19 @@ def area(outcome: Outcome) -> float:
     if len(labels) < 2:
         return float(values[0])
     return float(np.sum(np.diff(labels) * (values[1:] + values[:-1]) / 2.0) / (labels[-1] - labels[0]))
+
+
+@dataclass(frozen=True)
+class Rare:
+    """Labels until ten records of a rare class were asked for, beside random's."""
+
+    name: str
+    labels: float | None
+    """Mean over the seeds; those that never get there count with the whole budget. None when none does."""
+    ratio: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        return {"class": self.name, "labels_to_ten": rounded(self.labels), "ratio_to_random": self.ratio.to_json()}
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,8 @@ class Summary:
     area_loss: Interval
     """Share of random's area that is lost, below 0 where it is won."""
     select_seconds_per_round: float
+    rare: Rare | None = None
+    """About the rarest class, where one is rare."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -147,6 +172,7 @@ class Summary:
             "curve": [[labels, *(rounded(bound) for bound in bounds)] for labels, *bounds in self.curve],
             "area": self.area.to_json(), "area_loss": self.area_loss.to_json(),
             "select_seconds_per_round": rounded(self.select_seconds_per_round),
+            **({} if self.rare is None else {"rare": self.rare.to_json()}),
         }  # fmt: skip
 
 
@@ -157,6 +183,29 @@ def needed(outcomes: Sequence[Outcome], *, targets: Sequence[float]) -> tuple[li
     return [most if one is None else one for one, most in zip(found, budget, strict=True)], [
         one is not None for one in found
     ]
+
+
+def labels_to_ten(outcome: Outcome, members: npt.NDArray[np.bool_]) -> float | None:
+    """Labels at which a seed has asked for ten of a class; `members` (n,) says which records are of it."""
+    met = np.flatnonzero(members[list(outcome.asked)])
+    return float(met[TEN - 1] + 1) if len(met) >= TEN else None
+
+
+def rare_class(
+    name: str, members: npt.NDArray[np.bool_], outcomes: Sequence[Outcome], control: Sequence[Outcome]
+) -> Rare:
+    """How soon a strategy meets a rare class, in labels and beside random choice."""
+    found = [labels_to_ten(outcome, members) for outcome in outcomes]
+    theirs = [labels_to_ten(outcome, members) for outcome in control]
+    ours, others = (
+        [float(one.labels[-1]) if labels is None else labels for one, labels in zip(side, met, strict=True)]
+        for side, met in ((outcomes, found), (control, theirs))
+    )
+    if all(labels is None for labels in found):
+        return Rare(name, None, NOTHING)
+    result = ratio(ours, others)
+    whole = None not in found
+    return Rare(name, float(np.mean(ours)), result if whole else Interval(result.value, result.low))
 
 
 def compared(
@@ -183,7 +232,7 @@ def summary(
         one = mean([outcome.values[place] for outcome in outcomes])
         points.append((level, one.value or 0.0, one.low, None if one.high is None else min(one.high, most)))
     areas, control_areas = [area(outcome) for outcome in outcomes], [area(outcome) for outcome in control]
-    lost = ratio([theirs - ours for ours, theirs in zip(areas, control_areas, strict=True)], control_areas)
+    lost = share([theirs - ours for ours, theirs in zip(areas, control_areas, strict=True)], control_areas)
     seconds = [second for outcome in outcomes for second in outcome.select_seconds]
     return Summary(
         name=name, seeds=len(outcomes), labels_to_target=float(np.mean(labels)) if any(reached) else None,

@@ -25,6 +25,9 @@ UNIFORM = "uniform"
 """Strategy noted on picks that are a uniform sample; their score is the uniform key."""
 
 
+_OUTPUTS = ("probabilities", "members")
+
+
 @dataclass(frozen=True)
 class ArmPolicy:
     """How a batch is divided. What the shares leave is the active arm's."""
@@ -90,18 +93,7 @@ class ScoredPool:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        columns = (
-            "roles",
-            "keys",
-            "clusters",
-            "scores",
-            "embedding",
-            "predicted",
-            "confidence",
-            "excluded",
-            "probabilities",
-            "members",
-        )
+        columns = ("roles", "keys", "clusters", "scores", "embedding", "predicted", "confidence", "excluded", *_OUTPUTS)
         for name in columns:
             column = getattr(self, name)
             if column is not None and len(column) != n:

@@ -23,8 +23,8 @@ def badge(
     A record's gradient of the last layer, were its most probable class the right one, is the outer product of
     (probabilities (n, classes) - that class) and its embedding (n, dim): long when the model is unsure. The first row has
     the longest; each next is drawn by squared distance to the nearest before it. `origin` starts with the zero gradient
-    of what is labeled well instead, and draws the first by squared length. The products are never formed. `norms` (n,)
-    are the embedding's squared lengths, for a caller who has them.
+    that a model has on what it has learned instead, and draws the first by squared length. The products are never
+    formed. `norms` (n,) are the embedding's squared lengths, for a caller who has them.
 
     Source: Ash et al., Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds, 2020.
 
@@ -50,7 +50,8 @@ def badge(
 def _select(pool: Pool, k: int, rng: np.random.Generator) -> Indices:
     assert pool.probabilities is not None  # `winnow.selection.select` checks the needs first
     assert pool.embedding is not None
-    return badge(pool.probabilities, pool.embedding, k, rng=rng, norms=pool.squared_norms)
+    learned = pool.labeled is not None and len(pool.labeled) > 0
+    return badge(pool.probabilities, pool.embedding, k, rng=rng, norms=pool.squared_norms, origin=learned)
 
 
 BADGE = Selector(

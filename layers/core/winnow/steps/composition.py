@@ -54,9 +54,13 @@ def composed(
     *,
     strategy: str,
     bootstrap: bool,
+    covers: bool,
     ports: Ports,
 ) -> Composed:
-    """The arms' choices made into the batch that is asked. `columns` and `rows` are the same candidates, row by row."""
+    """The arms' choices made into the batch that is asked. `columns` and `rows` are the same candidates, row by row.
+
+    A batch that `covers` the pool goes by no doubt, so no label is asked again for it and nothing is made of doubtful records.
+    """
     loop = ports.loop
     place = {name: row for row, name in enumerate(columns.ids)}
     masks = groups(rows, loop)
@@ -68,14 +72,14 @@ def composed(
     choices = list(picked)
     if possible:
         choices, unmet = meet_quotas(
-            columns, choices, groups=masks, shares=possible, strategy=strategy, bootstrap=bootstrap
+            columns, choices, groups=masks, shares=possible, strategy=strategy, bootstrap=covers
         )
         reasons |= {one.quota: one.reason for one in unmet}
     again: dict[str, str] = {}
-    if not bootstrap:
+    if not covers:
         choices, again = _with_rechecks(choices, place, rows, taken, masks, shares, ports)
     made: dict[str, Record] = {}
-    if not bootstrap:
+    if not covers:
         choices, made = _with_synthetic(choices, place, columns, rows, taken, masks, shares, ports)
     before = len(choices)
     limit = loop.batches.minutes

@@ -132,7 +132,7 @@ def chart(crowned: Champion, ports: Ports, *, asked: int | None = None, taken: C
             recipe = Recipe.of(drawn)
             told.append(f"{drawn} was drawn with weight {standing.weights[drawn]:.2f}; {standing.sentence}")
         else:
-            told.append("the competitors wait until doubt can be asked about")
+            told.append("the competitors wait until there is doubt to ask by")
     return Course(
         size, recipe, phase, (*why, *told), advised, prospect, standing, drawn, speeds[-1] if speeds else None
     )  # fmt: skip

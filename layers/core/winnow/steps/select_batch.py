@@ -141,7 +141,8 @@ def _plan(
     excluded = np.isin(rows.cluster, rows.cluster[asked]) if asked.any() else asked
     excluded = excluded | too_long(rows, ports)
     seed = [loop.training.seed, int(digest([crowned.model, sorted(taken)], length=12), 16)]
-    if course.phase != "coverage":
+    covers = course.phase == "coverage"
+    if not covers:
         course = served(course, able(course.recipe, rows, ports))
     covered = asked & (rows.role == "train")
     among = ~excluded & (rows.role == "train")
@@ -173,9 +174,16 @@ def _plan(
         return arms_of(recipe, cold=False)[0]
 
     recipe = course.recipe
-    picked, columns = arms_of(recipe, cold=course.phase == "coverage")
+    picked, columns = arms_of(recipe, cold=covers)
     batch = composed(
-        picked, columns, rows, taken, strategy=recipe.strategy, bootstrap=crowned.is_bootstrap, ports=ports
+        picked,
+        columns,
+        rows,
+        taken,
+        strategy=recipe.strategy,
+        bootstrap=crowned.is_bootstrap,
+        covers=covers,
+        ports=ports,
     )
     charted = course.to_json()
     if charted["competition"]:
