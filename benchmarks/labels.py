@@ -1,13 +1,13 @@
 """Label efficiency on six real sets: our strategies beside other libraries', the same model, splits, seeds and first labels.
 
-    python -m benchmarks.labels --data ../shared/data --encoder DIR [--sets digits,adult] [--seeds 10] [--json]
+    make labels FLAGS="--data ../shared/data --encoder DIR [--sets digits,adult] [--seeds 10] [--json]"
 
 Each curve is bought as `winnow simulate` buys it, with its automatic sizes. The figure is the mean of the measure over the
 labels bought (the area under the curve); two strategies are compared seed by seed, as the share of the other's area that
 is lost, with a 95 % interval. Level means that at most 2 % is lost, by the interval's upper end.
 
-Needs scikit-activeml and modAL-python beside Winnow's own requirements for the peers; sets whose files are missing are left out
-with the reason. Finished trials are kept (--cache): an interrupted run goes on.
+The peers come from .cache/peers (`sh scripts/setup_peers.sh`); without them, or without a set's files, they are left out with the
+reason. Finished trials are kept (--cache): an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from winnow_cli.errors import UsageError
 from winnow_cli.progress import Bar
 from winnow_cli.simulate import prepare, records, runner
 from winnow_cli.simulate.plan import automatic
-from winnow_cli.simulate.statistics import Interval, area, mean, ratio, rounded
+from winnow_cli.simulate.statistics import Interval, area, mean, rounded, share
 from winnow_cli.simulate.strategies import DEFAULT, RANDOM, contenders
 from winnow_cli.simulate.trial import Contender, Outcome, Settings
 
@@ -107,7 +107,7 @@ def lost(areas: Sequence[float], *, to: Sequence[float]) -> Interval:
     >>> lost([0.45, 0.55], to=[0.5, 0.5]).value
     0.0
     """
-    return ratio([theirs - mine for mine, theirs in zip(areas, to, strict=True)], to)
+    return share([theirs - mine for mine, theirs in zip(areas, to, strict=True)], to)
 
 
 def is_level(loss: Interval) -> bool | None:
