@@ -4,7 +4,7 @@ ARCH ?= x86_64
 ENV ?= dev
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench build deploy smoke-aws docs clean setup sam lock
+.PHONY: demo test check bench labels build deploy smoke-aws docs clean setup sam lock
 
 setup:
 	@sh scripts/setup.sh
@@ -22,6 +22,10 @@ check: setup sam ## style, types, import floors, template lint
 	PYTHONPATH=layers/core:cli:local .venv/bin/lint-imports
 	.venv/bin/cfn-lint template.yaml infra/observability.yaml
 	AWS_DEFAULT_REGION=us-east-1 .cache/sam/bin/sam validate --lint
+
+labels: setup ## label efficiency beside other libraries, on real sets; hours (needs FLAGS="--data DIR --encoder DIR")
+	@sh scripts/setup_peers.sh
+	PYTHONPATH=.cache/peers $(PY) -m benchmarks.labels $(FLAGS)
 
 bench: setup ## ratios against limits in one run; PEERS=1 adds other libraries, FLAGS=--quick is smaller
 	$(if $(PEERS),@sh scripts/setup_peers.sh)

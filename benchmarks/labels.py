@@ -1,13 +1,13 @@
 """Label efficiency on six real sets: our strategies beside other libraries', the same model, splits, seeds and first labels.
 
-    python -m benchmarks.labels --data ../shared/data --encoder DIR [--sets digits,adult] [--seeds 10] [--json]
+    make labels FLAGS="--data ../shared/data --encoder DIR [--sets digits,adult] [--seeds 10] [--json]"
 
 Each curve is bought as `winnow simulate` buys it, with its automatic sizes. The figure is the mean of the measure over the
 labels bought (the area under the curve); two strategies are compared seed by seed, as the share of the other's area that
 is lost, with a 95 % interval. Level means that at most 2 % is lost, by the interval's upper end.
 
-Needs scikit-activeml and modAL-python beside Winnow's own requirements for the peers; sets whose files are missing are left out
-with the reason. Finished trials are kept (--cache): an interrupted run goes on.
+The peers come from .cache/peers (`sh scripts/setup_peers.sh`); without them, or without a set's files, they are left out with the
+reason. Finished trials are kept (--cache): an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # has to be said before numpy is imported
 
 from benchmarks import label_peers
-from winnow.errors import WinnowError
 from winnow_cli.errors import UsageError
 from winnow_cli.progress import Bar
 from winnow_cli.simulate import prepare, records, runner
@@ -144,19 +143,27 @@ def run_set(name: str, given: argparse.Namespace) -> dict[str, Any]:
 
     experiment = runner.Experiment(problem, Learner, settings, read.test_from)
     store = runner.Store(given.cache / "trials" / runner.key([digest, read.test_from], settings))
-    outcomes: dict[str, list[Outcome]] = {}
+    asked = _asked(given, read=read, members=settings.members)
+    tasks = [(contender, seed) for seed in range(given.seeds) for contender in asked]
+    waiting = sum(store.get(*task) is None for task in tasks)
+    bar = Bar(name, total=waiting * len(settings.levels), unit="rounds")
     failed: dict[str, str] = {}
-    for contender in _asked(given, read=read, members=settings.members):
-        tasks = [(contender, seed) for seed in range(given.seeds)]
-        waiting = sum(store.get(*task) is None for task in tasks)
-        bar = Bar(f"{name}: {contender.name}", total=waiting * len(settings.levels), unit="rounds")
-        try:
-            outcomes[contender.name] = runner.run(experiment, tasks, store=store, jobs=given.jobs, tell=bar.step)[0]
-        except (UsageError, WinnowError) as error:
-            if contender.name in (given.ours, RANDOM):
-                raise
-            failed[contender.name] = str(error)
-        bar.close()
+    found: list[Outcome] = []
+    try:
+        found = runner.run(experiment, tasks, store=store, jobs=given.jobs, tell=bar.step)[0]
+    except UsageError:  # one of them; what the others finished is kept
+        for contender in asked:
+            own = [task for task in tasks if task[0] is contender]
+            try:
+                found += runner.run(experiment, own, store=store, jobs=given.jobs, tell=bar.step)[0]
+            except UsageError as error:
+                if contender.name not in label_peers.PEERS:
+                    raise
+                failed[contender.name] = str(error)
+    bar.close()
+    outcomes: dict[str, list[Outcome]] = {}
+    for outcome in found:
+        outcomes.setdefault(outcome.strategy, []).append(outcome)
     rows = compare(outcomes, ours=given.ours)
     best = best_peer(rows)
     mine = next(row for row in rows if row.name == given.ours)
