@@ -29,10 +29,10 @@ def margin_kmeans(
     """Up to k rows, best score first: of the shortlist, the record nearest each center of a weighted k-means.
 
     The shortlist holds the best scores: half as many again as the model is expected to get wrong, which is the sum of
-    1 - `confidence` (n,), its calibrated probability to be right; 10 k without confidences, never fewer than 5 k. A model that knows little is
-    wrong all over the pool, and its doubt says little: then the batch covers; one that is nearly always right is asked
-    about its few likely errors. Meant for margin scores (n,) >= 0; any score that is higher for more worth works, since
-    weights only scale it to 1.
+    1 - `confidence` (n,), its calibrated probability to be right; 10 k without confidences, never fewer than 5 k. A
+    model that knows little is wrong all over the pool, and its doubt says little: then the batch covers; one that is
+    nearly always right is asked about its few likely errors. Meant for margin scores (n,) >= 0; any score that is higher
+    for more worth works, since weights only scale it to 1.
 
     Source: Zhdanov, Diverse Mini-Batch Active Learning, 2019; the shortlist by expected errors is our own.
 
