@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from winnow.errors import ConfigError
-from winnow.loop import parse, to_yaml
+from winnow.loop import Loop, parse, to_yaml
 
 REGRESSION = "task: {kind: table, type: regression, columns: {rooms: number}, unit: USD, minimum: 0, tolerance: 0.2}"
 
@@ -94,3 +94,28 @@ def test_what_said_nothing_of_it_means_what_it_meant() -> None:
 def test_what_does_not_fit_together_is_named_with_the_remedy(document: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(document)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ({}, ("margin", "margin_kmeans", "kmeans", 0.02)),
+        ({"kind": "table"}, ("margin", "margin_kmeans", "kmeans", 0.0)),
+        ({"kind": "table", "type": "regression"}, ("variance", "stratified", "stratified", 0.0)),
+    ],
+)
+def test_what_is_left_out_of_acquisition_fits_the_task(task: dict[str, str], expected: tuple[str, ...]) -> None:
+    said = Loop.model_validate({"task": task}).acquisition
+
+    assert (said.strategy, said.selector, said.cold_start, said.near_duplicate_distance) == expected
+
+
+def test_what_is_said_of_acquisition_stands() -> None:
+    said = Loop.model_validate(
+        {
+            "task": {"kind": "table", "type": "regression"},
+            "acquisition": {"selector": "top_k", "near_duplicate_distance": 0.1},
+        }
+    ).acquisition
+
+    assert (said.selector, said.cold_start, said.near_duplicate_distance) == ("top_k", "stratified", 0.1)

@@ -14,6 +14,7 @@ from winnow.selection.duplicates import suppress_near_duplicates
 from winnow.selection.k_center import k_center
 from winnow.selection.kmeans import kmeans, representatives
 from winnow.selection.margin_kmeans import margin_kmeans
+from winnow.selection.stratified import stratified
 from winnow.selection.top_k import top_k
 
 Array = npt.NDArray[np.float32]
@@ -471,3 +472,47 @@ def test_the_shortlist_holds_as_many_records_as_are_expected_to_be_wrong() -> No
 
     assert few.min() >= 30  # 0.4 errors are expected: the floor of five records a place decides
     assert many.min() < 20  # all are expected to be wrong: the batch covers the line
+
+
+def test_coverage_goes_where_no_label_is() -> None:
+    # Three heaps of fifty at the corners of a triangle. The labeled one needs no more of two places.
+    rng = np.random.default_rng(1)
+    corners = np.float32([[0, 0], [20, 0], [10, 17]])
+    heaps = np.repeat(corners, 50, axis=0) + rng.normal(0, 0.5, (150, 2)).astype(np.float32)
+
+    for labeled in range(3):
+        pool = Pool(150, embedding=heaps, labeled=corners[labeled : labeled + 1])
+        rows = select("kmeans", pool, 2, rng=np.random.default_rng(0))
+        assert sorted(rows // 50) == [heap for heap in range(3) if heap != labeled]
+
+
+def test_a_stratified_sample_is_as_dense_as_the_error_is_large() -> None:
+    # Half of a line has variance 9, the other 1: three quarters of the expected error, so of 40 records about 30.
+    line = np.linspace(0, 1, 400, dtype=np.float32)[:, None]
+    scores = np.where(np.arange(400) < 200, 9.0, 1.0).astype(np.float32)
+
+    rows = np.array([stratified(line, 40, rng=np.random.default_rng(seed), scores=scores) for seed in range(20)])
+
+    assert 29 <= (rows < 200).sum(axis=1).mean() <= 31
+    assert all(len(set(one.tolist())) == 40 for one in rows)
+
+
+def test_strata_spread_a_sample_more_evenly_than_chance() -> None:
+    cloud = np.random.default_rng(2).random((1000, 2)).astype(np.float32)
+
+    def gap(rows: np.ndarray) -> float:
+        """Mean distance of the cloud to the nearest of some rows."""
+        return float(np.sqrt(((cloud[:, None] - cloud[rows]) ** 2).sum(axis=2)).min(axis=1).mean())
+
+    strata = [gap(stratified(cloud, 25, rng=np.random.default_rng(seed))) for seed in range(10)]
+    chance = [gap(np.random.default_rng(seed).permutation(1000)[:25]) for seed in range(10)]
+
+    assert np.mean(strata) < 0.95 * np.mean(chance)
+
+
+def test_a_stratified_sample_of_copies_and_zero_scores() -> None:
+    same = np.ones((7, 3), np.float32)
+
+    rows = stratified(same, 7, rng=np.random.default_rng(0), scores=np.zeros(7, np.float32))
+
+    assert sorted(rows.tolist()) == list(range(7))
