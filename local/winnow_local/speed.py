@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -71,32 +71,21 @@ def _list(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
     return found | ({"NextContinuationToken": token} if token else {})
 
 
-def _versions(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
+def _versions(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params | None:
     prefix, size = asked.get("Prefix", ""), asked.get("MaxKeys", 1000)
-    marker, version = asked.get("KeyMarker"), asked.get("VersionIdMarker")
-    page, _, gone, *following = backend.list_object_versions(bucket.name, None, marker, size, prefix, version)
-    found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": following[0] is not None}
-    found |= {"KeyMarker": marker or "", "VersionIdMarker": version or ""}
-    if following[0] is not None:
-        found |= dict(zip(("NextKeyMarker", "NextVersionIdMarker"), following, strict=True))
-    for name, keys in (("Versions", page), ("DeleteMarkers", gone)):
-        if keys:
-            found[name] = [_version(key) for key in keys]
-    return found
-
-
-def _version(key: Any) -> Params:
-    about = _listed(key) if isinstance(key, FakeKey) else {"Key": key.name, "LastModified": _seconds(key.last_modified)}
-    return {
-        **about,
-        "VersionId": key.version_id or "null",
-        "IsLatest": getattr(key, "is_latest", False),
-        "Owner": _OWNER,
-    }
-
-
-def _seconds(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC, microsecond=0)
+    start = {name: asked.get(name) for name in ("KeyMarker", "VersionIdMarker")}
+    page, _, gone, *after = backend.list_object_versions(
+        bucket.name, None, start["KeyMarker"], size, prefix, start["VersionIdMarker"]
+    )
+    if gone:
+        return None
+    found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": after[0] is not None}
+    found |= {name: marker or "" for name, marker in start.items()}
+    about = [{"VersionId": key.version_id or "null", "IsLatest": key.is_latest, "Owner": _OWNER} for key in page]
+    found |= {"Versions": [_listed(key) | more for key, more in zip(page, about, strict=True)]} if page else {}
+    return found | (
+        dict(zip(("NextKeyMarker", "NextVersionIdMarker"), after, strict=True)) if after[0] is not None else {}
+    )
 
 
 _OWNER = {"ID": "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a", "DisplayName": "webfile"}  # moto's
@@ -104,7 +93,7 @@ _OWNER = {"ID": "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06
 
 def _listed(key: FakeKey) -> Params:
     about = {"Key": key.name, "Size": key.size, "StorageClass": key.storage_class, "ETag": key.etag}
-    return {**about, "LastModified": _seconds(key.last_modified)}
+    return {**about, "LastModified": key.last_modified.replace(tzinfo=UTC, microsecond=0)}
 
 
 _READ, _PAGED = {"Bucket", "Key", "VersionId", "ChecksumMode"}, {"Bucket", "Prefix", "MaxKeys", "EncodingType"}

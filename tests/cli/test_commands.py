@@ -73,7 +73,7 @@ def test_config_check_names_every_problem(tmp_path: Path, capsys: pytest.Capture
 
     assert main(["config", "check", str(file)]) == 2
     said = capsys.readouterr().err
-    assert "batches.sise: unknown field; known here: adaptive, max_open, min_size, size" in said
+    assert "batches.sise: unknown field; known here: adaptive, max_open, min_size, minutes, size" in said
     assert "strategy 'magic' is unknown; choose one of" in said
 
 

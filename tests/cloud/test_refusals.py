@@ -14,7 +14,7 @@ from winnow.steps.accounting import account, check_invariants
 pytestmark = pytest.mark.cloud
 
 WRONG_LOOPS = {
-    "batches: {sise: 3}": ("batches.sise: unknown field", "known here: max_open, min_size, size"),
+    "batches: {sise: 3}": ("batches.sise: unknown field", "known here: adaptive, max_open, min_size, minutes, size"),
     "acquisition: {strategy: magic}": (
         "acquisition.strategy: strategy 'magic' is unknown",
         "choose one of bald, entropy",

@@ -68,7 +68,7 @@ def test_numbers_go_all_the_way_round() -> None:
     assert (body["labeled"], body["disputed"], body["quarantined"]) == (48, 0, 0)
     choices = walk.arms_of(here, batch)
     assert {arm: len(each) for arm, each in choices.items()} == {"evaluation": 12, "control": 12, "active": 24}
-    assert {choice.strategy for choice in choices["active"]} == {"coverage:kmeans"}
+    assert {choice.strategy for choice in choices["active"]} == {"coverage:stratified"}
     assert all(choice.prediction is None for each in choices.values() for choice in each)
     version = body["dataset"]
     description = ports.data.json(layout.dataset(version))

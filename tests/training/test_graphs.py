@@ -39,6 +39,7 @@ def committee(
     return Committee(
         main=heads[0], members=tuple(heads[1:]), temperature=0.7, axes=rng.normal(size=(width, 5)), seen=seen,
         unseen_share=0.01 if not seen.all() else 0.0, cost=1.0, out_of_fold_accuracy=None, out_of_fold_log_loss=None,
+        doubt=None,
     )  # fmt: skip
 
 

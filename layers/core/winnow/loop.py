@@ -563,10 +563,10 @@ def parse(document: bytes | str) -> Loop:
 
     >>> parse("task: {kind: image, classes: [cat, dog]}").task.classes
     ('cat', 'dog')
-    >>> parse("batches: {sise: 3}")
+    >>> parse("slo: {label_hour: 3}")
     Traceback (most recent call last):
     ...
-    winnow.errors.ConfigError: loop.yaml: batches.sise: unknown field; known here: adaptive, max_open, min_size, size
+    winnow.errors.ConfigError: loop.yaml: slo.label_hour: unknown field; known here: agreement, label_hours_p95
     """
     try:
         body = yaml.safe_load(document) or {}
