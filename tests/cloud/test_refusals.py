@@ -17,7 +17,7 @@ WRONG_LOOPS = {
     "batches: {sise: 3}": ("batches.sise: unknown field", "known here: adaptive, max_open, min_size, minutes, size"),
     "acquisition: {strategy: magic}": (
         "acquisition.strategy: strategy 'magic' is unknown",
-        "choose one of bald, entropy",
+        "choose one of bald, consensus_kl, density_weighted, entropy",
     ),
     "acquisition: {strategy: bald}\ntraining: {members: 0}": (
         "acquisition.strategy: bald asks a committee",
