@@ -21,8 +21,7 @@ Truth = Callable[[Task], str]
 
 @dataclass(frozen=True)
 class Annotator:
-    """One worker. `seconds_per_item` is the median of a lognormal with sigma `spread`; `availability` the share of
-    offered tasks the worker takes. Shifts are not modelled: a worker works around the clock."""
+    """One worker, around the clock: lognormal seconds (their median, sigma `spread`), and the share of offered tasks taken."""
 
     worker_id: str
     confusion: tuple[tuple[float, ...], ...]

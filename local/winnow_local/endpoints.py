@@ -71,8 +71,7 @@ class Fleet:
 
 
 class Endpoints(Service):
-    """Models, endpoint configs of one variant, endpoints and their runtime. `skew[config]` changes what that fleet's
-    container sees of a request body, `(body, content_type) -> body`: a preprocessing fault for a drill."""
+    """Models, endpoint configs of one variant, endpoints, runtime. `skew[config](body, type) -> body`: a drill's fault."""
 
     plain: ClassVar = {"list_models": "Model Models", "list_endpoint_configs": "EndpointConfig EndpointConfigs",
                        "list_endpoints": "Endpoint Endpoints", "describe_endpoint": "Endpoint",

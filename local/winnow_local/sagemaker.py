@@ -68,8 +68,7 @@ class Service:
         return where[name.lower()]
 
     def find(self, kind: str, p: Request) -> Request:
-        """The resource a request names; ValidationException for an absent one, whatever the service's model says
-        (https://github.com/aws/aws-sdk/issues/165)."""
+        """The resource a request names; ValidationException for an absent one, whatever the model says (aws/aws-sdk#165)."""
         name, where = p[f"{kind}Name"], self._kept[kind]
         refuse(name.lower() not in where, f'Could not find {kind} "{name}".')
         return where[name.lower()]

@@ -71,26 +71,6 @@ def _list(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
     return found | ({"NextContinuationToken": token} if token else {})
 
 
-def _versions(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params | None:
-    prefix, size = asked.get("Prefix", ""), asked.get("MaxKeys", 1000)
-    start = {name: asked.get(name) for name in ("KeyMarker", "VersionIdMarker")}
-    page, _, gone, *after = backend.list_object_versions(
-        bucket.name, None, start["KeyMarker"], size, prefix, start["VersionIdMarker"]
-    )
-    if gone:
-        return None
-    found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": after[0] is not None}
-    found |= {name: marker or "" for name, marker in start.items()}
-    about = [{"VersionId": key.version_id or "null", "IsLatest": key.is_latest, "Owner": _OWNER} for key in page]
-    found |= {"Versions": [_listed(key) | more for key, more in zip(page, about, strict=True)]} if page else {}
-    return found | (
-        dict(zip(("NextKeyMarker", "NextVersionIdMarker"), after, strict=True)) if after[0] is not None else {}
-    )
-
-
-_OWNER = {"ID": "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a", "DisplayName": "webfile"}  # moto's
-
-
 def _listed(key: FakeKey) -> Params:
     about = {"Key": key.name, "Size": key.size, "StorageClass": key.storage_class, "ETag": key.etag}
     return {**about, "LastModified": key.last_modified.replace(tzinfo=UTC, microsecond=0)}
@@ -98,12 +78,9 @@ def _listed(key: FakeKey) -> Params:
 
 _READ, _PAGED = {"Bucket", "Key", "VersionId", "ChecksumMode"}, {"Bucket", "Prefix", "MaxKeys", "EncodingType"}
 PLAIN: dict[str, tuple[Any, set[str]]] = {
-    "GetObject": (_get, _READ),
-    "HeadObject": (_head, _READ),
-    "PutObject": (_put, {"Bucket", "Key", "Body", "IfNoneMatch"}),
+    "GetObject": (_get, _READ), "HeadObject": (_head, _READ), "PutObject": (_put, {"Bucket", "Key", "Body", "IfNoneMatch"}),
     "ListObjectsV2": (_list, _PAGED | {"ContinuationToken", "StartAfter"}),
-    "ListObjectVersions": (_versions, _PAGED | {"KeyMarker", "VersionIdMarker"}),
-}
+}  # fmt: skip
 
 
 @patched("moto.s3.models", "copy", "Versions are listed newest first, also those of one moment.", value=True)
