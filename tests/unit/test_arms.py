@@ -313,3 +313,14 @@ def test_columns_that_disagree_are_refused() -> None:
 def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(POLICY, **wrong)
+
+
+def test_a_class_with_few_labels_is_worth_more_and_the_score_is_told_as_it_was() -> None:
+    # Scores of 0.5 each but for the last, 0.3: with twice its worth it comes first, and its score stays 0.3.
+    scores = np.array([0.5, 0.5, 0.5, 0.3], dtype=np.float32)
+    pool = make_pool(4, roles=["train"] * 4, scores=scores, worth=np.array([1, 1, 1, 2], dtype=np.float32))
+    policy = replace(POLICY, selector="top_k", control=0.0)
+
+    (choice,) = plan(pool, 1, policy, evaluation_labeled=30)
+
+    assert (choice.id, choice.score) == (pool.ids[3], pytest.approx(0.3))

@@ -18,6 +18,7 @@ from winnow.loop import Loop
 from winnow.models.predictions import Predictions
 from winnow.records import Kind
 from winnow.selection import SELECTORS, Pool, active, select
+from winnow.selection.balance import class_worth
 from winnow.selection.phases import decide
 from winnow.selection.selector import PoolNeed
 from winnow_cli.errors import UsageError
@@ -57,11 +58,12 @@ class Fresh:
     selector: str
     cold_start: str
     near_duplicate_distance: float
+    balance: bool
 
     @classmethod
     def of(cls, task: str, kind: Kind) -> Fresh:
         said = Loop.model_validate({"task": {"type": task, "kind": kind}}).acquisition
-        return cls(said.strategy, said.selector, said.cold_start, said.near_duplicate_distance)
+        return cls(said.strategy, said.selector, said.cold_start, said.near_duplicate_distance, said.balance)
 
     def __call__(self, state: State) -> Indices:
         # As in a loop, a content is one candidate however often it occurs, and none once it has been asked.
@@ -72,6 +74,11 @@ class Fresh:
             selector = self.cold_start
         else:
             pool, selector = pool_of(state, free, strategy=self.strategy), self.selector
+            if self.balance and state.classes and pool.scores is not None:
+                assert state.predictions is not None  # a phase of doubt has a model
+                predicted = state.predictions.probabilities[free].argmax(axis=1)
+                worth = class_worth(np.bincount(state.labels, minlength=len(state.classes)))
+                pool = replace(pool, scores=pool.scores * worth[predicted])
         rows = active.choose(
             pool, state.k, selector=selector, rng=state.rng, near_duplicate_distance=self.near_duplicate_distance
         )

@@ -174,6 +174,9 @@ class Acquisition(Section):
         max_length=8,
         description="Strategies that compete for the active arm, each `strategy+selector`; empty means the two above alone.",
     )
+    balance: bool = Field(
+        True, description="Whether a record counts for more in the active arm where its predicted class has few labels."
+    )
     per_minute: bool = Field(
         False, description="Whether a record's value is divided by the minutes it needs (its `cost`)."
     )

@@ -82,6 +82,8 @@ class ScoredPool:
     """The champion's class for each record; None for a regression, where nothing is of a rare class."""
     confidence: npt.NDArray[np.float32] | None = None
     """(n,) probability of the predicted class; None for a regression."""
+    worth: npt.NDArray[np.float32] | None = None
+    """(n,) factors of the scores in the active arm, for classes with few labels (`class_worth`)."""
     excluded: npt.NDArray[np.bool_] | None = None
     """(n,) True where a record is reserved, labeled or otherwise not to be asked."""
     labeled: Floats | None = None
@@ -93,7 +95,18 @@ class ScoredPool:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        columns = ("roles", "keys", "clusters", "scores", "embedding", "predicted", "confidence", "excluded", *_OUTPUTS)
+        columns = (
+            "roles",
+            "keys",
+            "clusters",
+            "scores",
+            "embedding",
+            "predicted",
+            "confidence",
+            "worth",
+            "excluded",
+            *_OUTPUTS,
+        )
         for name in columns:
             column = getattr(self, name)
             if column is not None and len(column) != n:
@@ -262,10 +275,11 @@ def _take_rare(draft: _Draft, places: int, *, policy: ArmPolicy) -> int:
 def _take_active(draft: _Draft, places: int, *, policy: ArmPolicy, bootstrap: bool, rng: np.random.Generator) -> int:
     name = policy.cold_selector if bootstrap else policy.selector
     positions = draft.open("train") if bootstrap else draft.best_open("train")
-    confidence = draft.candidates.confidence
+    confidence, worth = draft.candidates.confidence, draft.candidates.worth
+    scores = draft.scores[positions] if worth is None else draft.scores[positions] * worth[draft.order[positions]]
     pool = Pool(
         len(positions),
-        scores=None if bootstrap else draft.scores[positions],
+        scores=None if bootstrap else scores,
         embedding=draft.embedding(positions),
         labeled=draft.candidates.labeled,
         probabilities=draft.outputs("probabilities", positions),

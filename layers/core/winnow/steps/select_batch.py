@@ -22,13 +22,15 @@ from winnow.loop import Loop
 from winnow.metrics import Metric
 from winnow.ports import Ports
 from winnow.selection import arms
+from winnow.selection.balance import class_worth
 from winnow.selection.budget import affordable
 from winnow.steps import Outcome
 from winnow.steps.batches import Choice, Plan, committed, open_batch, price, recover, reservations, submit
 from winnow.steps.candidates import Candidates, indexed
 from winnow.steps.composition import composed, too_long, write_synthetic
 from winnow.steps.course import Course, chart, counterfactuals, served, stopped
-from winnow.steps.pointers import Champion, champion
+from winnow.steps.documents import document
+from winnow.steps.pointers import Champion, champion, head
 from winnow.steps.ranking import Recipe, able, ranking, widened
 
 LEASE_SECONDS = 900
@@ -152,6 +154,7 @@ def _plan(
         scores=np.empty(len(rows), np.float32), embedding=rows.embedding.astype(np.float32), excluded=excluded,
         predicted=None if loop.task.type == "regression" else [str(name) for name in predicted],
         confidence=None if loop.task.type == "regression" else rows.confidence,
+        worth=_worth(rows, ports),
         labeled=rows.embedding[covered].astype(np.float32) if covered.any() else None,
         probabilities=widened(rows.probabilities), members=widened(rows.members),
     )  # fmt: skip
@@ -228,6 +231,18 @@ def _predicted(rows: Candidates, loop: Loop) -> list[str] | list[float]:
     if loop.task.type == "regression":
         return [float(value) for value in rows.prediction]
     return [loop.task.classes[index] for index in rows.prediction]
+
+
+def _worth(rows: Candidates, ports: Ports) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+    """What each record's predicted class makes of its score; None where classes are not balanced, or nothing is labeled."""
+    loop = ports.loop
+    version, _ = head(ports.data)
+    if not loop.acquisition.balance or loop.task.type == "regression" or version is None:
+        return None
+    counts = document(ports.data, layout.dataset(version))["by_class"]
+    worth = class_worth(np.array([counts.get(name, 0) for name in loop.task.classes]))
+    of_each: np.ndarray[tuple[int], np.dtype[np.float32]] = worth[rows.prediction]
+    return of_each
 
 
 def _policy(loop: Loop, recipe: Recipe) -> arms.ArmPolicy:
