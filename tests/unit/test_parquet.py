@@ -116,8 +116,9 @@ def test_a_child_ends_when_nobody_wants_its_rows() -> None:
 
 def test_the_child_sees_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    before = children()
     found = ParquetFiles().sheet(parquets.endless(1_000_000), key="a", wanted=None, most=10, limit=10**9)
-    (child,) = children()
+    (child,) = children() - before
 
     environment = Path(f"/proc/{child}/environ").read_bytes()
 
