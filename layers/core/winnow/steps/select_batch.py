@@ -239,7 +239,9 @@ def _worth(rows: Candidates, ports: Ports) -> np.ndarray[tuple[int], np.dtype[np
     version, _ = head(ports.data)
     if not loop.acquisition.balance or loop.task.type == "regression" or version is None:
         return None
-    counts = document(ports.data, layout.dataset(version))["by_class"]
+    counts = document(ports.data, layout.dataset(version)).get("by_class")
+    if not counts:
+        return None
     worth = class_worth(np.array([counts.get(name, 0) for name in loop.task.classes]))
     of_each: np.ndarray[tuple[int], np.dtype[np.float32]] = worth[rows.prediction]
     return of_each
