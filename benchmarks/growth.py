@@ -12,8 +12,8 @@ from benchmarks.measure import Result, against, milliseconds
 from winnow.selection import SELECTORS, Pool, select
 from winnow.selection.duplicates import suppress_near_duplicates
 
-ROWS, DIMENSIONS, CLASSES, MEMBERS = 40_000, 64, 10, 4
-TAKEN = 200
+ROWS, DIMENSIONS, CLASSES, MEMBERS = 100_000, 64, 10, 4
+TAKEN = 400
 REPEATS = 2
 _SHORT_MS = 30.0
 """What takes less is repeated ten times as often: a busy machine disturbs it more."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.measure import Result, against
+from benchmarks.measure import Result, against, in_turn
 from winnow.acquisition import STRATEGIES
 from winnow.models.predictions import Predictions
 from winnow.records import from_jsonl, to_jsonl
@@ -40,16 +41,14 @@ def _uncertainty(rng: np.random.Generator) -> Iterator[Result]:
     for rows, classes in SHAPES:
         given = Predictions(softmax(rows, classes, rng=rng), np.empty((rows, 0), dtype=np.float32))
         room = np.empty_like(given.probabilities)
-        for strategy in STRATEGIES.values():
-            if strategy.needs == {"probabilities"}:
-                limit = LIMITS.get((strategy.name, classes))
-                yield against(
-                    f"{strategy.name}, {rows} x {classes}",
-                    lambda strategy=strategy, given=given: strategy.score(given, rng),
-                    lambda room=room, given=given: np.copyto(room, given.probabilities),
-                    called="a copy of the probabilities",
-                    limit=limit,
-                )
+        asked = [one for one in STRATEGIES.values() if one.needs == {"probabilities"}]
+        names = {one.name: f"{one.name}, {rows} x {classes}" for one in asked}
+        yield from in_turn(
+            {names[one.name]: partial(one.score, given, rng) for one in asked},
+            partial(np.copyto, room, given.probabilities),
+            called="a copy of the probabilities",
+            limits={names[one.name]: LIMITS[one.name, classes] for one in asked if (one.name, classes) in LIMITS},
+        )
 
 
 def softmax(rows: int, classes: int, *, rng: np.random.Generator) -> npt.NDArray[np.float32]:
