@@ -63,9 +63,7 @@ class Crowd:
 
     def work(self, task: Task, *, workers: int, start: float, time_limit: float) -> list[Answer]:
         """The answers of the first `workers` people who get free and take the task, in order of submission.
-
-        An answer that takes longer than `time_limit` seconds is lost, as a task is when its time runs out.
-        """
+        One that takes longer than `time_limit` seconds is lost, as a task is when its time runs out."""
         content = json.dumps(task, sort_keys=True)
         truth, answers = self._truth(task), list[Answer]()
         with self._lock:

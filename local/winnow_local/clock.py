@@ -101,10 +101,8 @@ class VirtualClock:
                 self._changed.notify_all()
 
     def run(self, until: float | None = None, condition: Callable[[], bool] | None = None) -> bool:
-        """Drive until the moment `until`, until `condition` holds, or without `until` until only background is left.
-
-        `condition` is asked whenever time is about to move. Returns whether it held (without one: True).
-        """
+        """Drive until the moment `until`, until `condition` (asked whenever time is about to move) holds, or without `until`
+        until only background is left. Returns whether the condition held (without one: True)."""
         if self._driven:
             raise RuntimeError("somebody drives this clock already")
         self._driven, limit, asked = True, math.inf if until is None else until, -math.inf

@@ -11,7 +11,6 @@ import math
 import operator
 import re
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -25,9 +24,7 @@ Key = tuple[str, str, frozenset[tuple[str, str]]]
 MINUTE = 60.0
 _COMPARISONS = {"GreaterThanThreshold": operator.gt, "GreaterThanOrEqualToThreshold": operator.ge,
                 "LessThanThreshold": operator.lt, "LessThanOrEqualToThreshold": operator.le}  # fmt: skip
-_STATISTICS: dict[str, Callable[[list[float]], float]] = {
-    "Sum": sum, "Average": fmean, "Minimum": min, "Maximum": max, "SampleCount": len,
-}  # fmt: skip
+_STATISTICS: dict[str, Any] = {"Sum": sum, "Average": fmean, "Minimum": min, "Maximum": max, "SampleCount": len}
 _ENOUGH = re.compile(r"IF\((\w+) >= (\d+), (\w+), (.+)\)")
 _EITHER = re.compile(r'ALARM\("[^"]+"\)( OR ALARM\("[^"]+"\))*')
 _BACKEND, _RESPONSE = "moto.cloudwatch.models.CloudWatchBackend", "moto.cloudwatch.responses.CloudWatchResponse"

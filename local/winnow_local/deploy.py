@@ -54,10 +54,7 @@ _IN_PLACE = {"Bucket", "Dashboard", "Function", "Parameter", "Rule"}
 _ANEW = {"EventSourceMapping", "LayerVersion", "ManagedPolicy", "Permission", "Role", "Schedule", "Subscription"}
 """The last words of types: what moto changes without loss, and what holds nothing and is made anew."""
 _API_NAMES = {"PolicyDocument": "Policy", "TargetFunctionArn": "FunctionName"}
-_LOCAL = {
-    "AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri",
-    "AWS::Serverless::StateMachine": "DefinitionUri", "AWS::Serverless::Application": "Location",
-}  # fmt: skip
+_URI = {"Function": "CodeUri", "LayerVersion": "ContentUri", "StateMachine": "DefinitionUri", "Application": "Location"}
 _PARSING, _MODELS, _RESPONSES = (f"moto.cloudformation.{name}" for name in ("parsing", "models", "responses"))
 _STACK, _BACKEND = f"{_MODELS}.Stack", f"{_MODELS}.CloudFormationBackend"
 _DOOR = re.compile(r"http://(127\.0\.0\.1|localhost):\d+/")
@@ -70,7 +67,7 @@ def deploy(cloud: Cloud, template: Path, *, stack: str, parameters: dict[str, st
     s3_backends[cloud.account]["aws"].create_bucket(ARTIFACTS, cloud.region)
     document = _read(template.read_text())
     for resource in document["Resources"].values():
-        if name := _LOCAL.get(resource["Type"]):
+        if name := _URI.get(resource["Type"].removeprefix("AWS::Serverless::")):
             given = resource["Properties"]
             path = (template.parent / given[name]).resolve(strict=True)
             url = _upload(cloud, path, _read(path.read_text()) if path.is_file() else {})

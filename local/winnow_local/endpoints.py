@@ -80,8 +80,7 @@ class Endpoints(Service):
     def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
         self.skew: dict[str, Callable[[bytes, str], bytes]] = {}
-        self._routes: dict[str, list[tuple[float, Fleet]]] = {}
-        """Of each endpoint: the first fleet takes its share of the requests, the next one the rest."""
+        self._routes: dict[str, list[tuple[float, Fleet]]] = {}  # the first takes its share, the next the rest
         self._calls, self._files = itertools.count(1), itertools.count(1)
         self._captured = defaultdict[str, list[str]](list)
 

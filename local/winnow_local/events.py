@@ -37,8 +37,7 @@ class Events:
         identity, cloud = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._cloud
         event = {"version": "0", "id": identity, "detail-type": detail_type, "source": source, "account": cloud.account}
         event |= {"time": cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"), "region": cloud.region}
-        event |= {"resources": list(resources), "detail": json.loads(json.dumps(detail, default=str))}
-        self.publish(event)
+        self.publish(event | {"resources": list(resources), "detail": json.loads(json.dumps(detail, default=str))})
 
     def publish(self, event: Event, *, late: float = 0.0) -> None:
         """Let a whole event be delivered; what tests wrap to lose, double or delay some."""

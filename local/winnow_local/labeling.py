@@ -19,8 +19,7 @@ from .patches import Cloud
 from .sagemaker import Request, Service, only, refuse
 
 INITIALIZING_SECONDS, LAMBDA_ATTEMPTS = 60.0, 3
-ARRIVALS_PER_BATCH = 25
-"""Answers that come in together: a wait for each would only slow the simulation down."""
+ARRIVALS_PER_BATCH = 25  # answers that come in together: a wait for each would only slow the simulation down
 _JOB = "LabelingJobName LabelAttributeName InputConfig OutputConfig RoleArn HumanTaskConfig Tags"
 _HUMAN = """WorkteamArn UiConfig PreHumanTaskLambdaArn AnnotationConsolidationConfig TaskTitle TaskDescription TaskKeywords
     NumberOfHumanWorkersPerDataObject TaskTimeLimitInSeconds TaskAvailabilityLifetimeInSeconds MaxConcurrentTaskCount"""

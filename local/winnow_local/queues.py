@@ -7,6 +7,7 @@ import uuid
 from functools import partial
 from typing import Any
 
+from botocore import xform_name
 from moto.awslambda.models import EventSourceMapping
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
@@ -79,14 +80,10 @@ class Poller:
         self.wake(LATENCY)
 
     def _record(self, message: Message) -> dict[str, Any]:
-        attributes = {
-            "ApproximateReceiveCount": message.approximate_receive_count, "SentTimestamp": message.sent_timestamp,
-            "ApproximateFirstReceiveTimestamp": message.approximate_first_receive_timestamp,
-            "SenderId": message.sender_id,
-        }  # fmt: skip
+        names = ["ApproximateReceiveCount", "SentTimestamp", "ApproximateFirstReceiveTimestamp", "SenderId"]
         return {
             "messageId": message.id, "receiptHandle": message.receipt_handle, "body": message.body,
-            "attributes": {name: str(value) for name, value in attributes.items()}, "messageAttributes": {},
+            "attributes": {name: str(getattr(message, xform_name(name))) for name in names}, "messageAttributes": {},
             "md5OfBody": message.body_md5, "eventSource": "aws:sqs", "eventSourceARN": self._queue.queue_arn,
             "awsRegion": self._cloud.region,
         }  # fmt: skip

@@ -71,15 +71,29 @@ def _list(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params:
     return found | ({"NextContinuationToken": token} if token else {})
 
 
+def _versions(backend: S3Backend, bucket: FakeBucket, asked: Params) -> Params | None:
+    prefix, size, (key, version) = asked.get("Prefix", ""), asked.get("MaxKeys", 1000), map(asked.get, _MARKS)
+    page, _, gone, *after = backend.list_object_versions(bucket.name, None, key, size, prefix, version)
+    found = {"Name": bucket.name, "Prefix": prefix, "MaxKeys": size, "IsTruncated": after[0] is not None}
+    found |= {name: asked.get(name, "") for name in _MARKS}
+    found |= {f"Next{name}": mark for name, mark in zip(_MARKS, after, strict=True) if mark is not None}
+    about = [{"VersionId": each.version_id or "null", "IsLatest": each.is_latest, "Owner": _OWNER} for each in page]
+    found |= {"Versions": [_listed(each) | more for each, more in zip(page, about, strict=True)]} if page else {}
+    return None if gone else found
+
+
 def _listed(key: FakeKey) -> Params:
     about = {"Key": key.name, "Size": key.size, "StorageClass": key.storage_class, "ETag": key.etag}
     return {**about, "LastModified": key.last_modified.replace(tzinfo=UTC, microsecond=0)}
 
 
+_OWNER = {"ID": "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a", "DisplayName": "webfile"}  # moto's
+_MARKS = ("KeyMarker", "VersionIdMarker")
 _READ, _PAGED = {"Bucket", "Key", "VersionId", "ChecksumMode"}, {"Bucket", "Prefix", "MaxKeys", "EncodingType"}
 PLAIN: dict[str, tuple[Any, set[str]]] = {
     "GetObject": (_get, _READ), "HeadObject": (_head, _READ), "PutObject": (_put, {"Bucket", "Key", "Body", "IfNoneMatch"}),
     "ListObjectsV2": (_list, _PAGED | {"ContinuationToken", "StartAfter"}),
+    "ListObjectVersions": (_versions, _PAGED | {*_MARKS}),
 }  # fmt: skip
 
 
@@ -110,6 +124,9 @@ def _get_value(cloud: Cloud, original: Any, self: Any, value: Any, key: str, sha
     return original(self, value, key, shape)
 
 
+patched(
+    "moto.core.base_backend.BaseBackend", "urls", "A service's addresses stay the same.", kind=property, value=True
+)(lambda _, original: cache(original.fget))
 patched("botocore.useragent.UserAgentString", "to_string", "Nobody reads the user agent.")(lambda *_: "winnow")
 for _owner, _name in (("core.responses", "method_names_from_class"), ("sqs.models", "camelcase_to_underscores")):
     patched(f"moto.{_owner}", _name, "A service's names stay the same.", value=True)(

@@ -10,14 +10,13 @@ import gzip
 import io
 import json
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from subprocess import PIPE, STDOUT
+from subprocess import PIPE, STDOUT, run
 from typing import ClassVar
 
 from .sagemaker import Request, Service, only, split_uri
@@ -84,7 +83,7 @@ class Training(Service):
             tar.extractall(ml / "code", filter="data")
         own = [f"--{name}={given[name]}" for name in sorted(given) if not name.startswith("sagemaker_")]
         command, pipes = [sys.executable, given["sagemaker_program"], *own], {"stdout": PIPE, "stderr": STDOUT}
-        ended, failure = subprocess.run(command, cwd=ml / "code", env=environment, **pipes), ml / "output/failure"
+        ended, failure = run(command, cwd=ml / "code", env=environment, **pipes), ml / "output/failure"
         if ended.returncode:
             said = failure.read_text() if failure.exists() else ended.stdout.decode(errors="replace")[-1000:]
             raise ChildProcessError(f"AlgorithmError: {said}, exit code: {ended.returncode}")

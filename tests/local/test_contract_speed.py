@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from moto.core import responses
+from moto.s3.models import s3_backends
 from moto.sqs import models
+from moto.sqs.models import sqs_backends
 from moto.sqs.responses import SQSResponse
 
 from tests import faults
@@ -98,7 +101,12 @@ def test_pages_of_versions(both: Callable[..., tuple[Any, Any]], empty: LocalClo
         empty.advance(hours=1)
     s3.delete_object(Bucket="kept", Key="b")
 
-    assert len(both("list_object_versions", Bucket="kept")[0]["DeleteMarkers"]) == 1
+    quick, long = both("list_object_versions", Bucket="kept")
+    assert quick == long
+    assert len(quick["DeleteMarkers"]) == 1
+    quick, long = both("list_object_versions", Bucket="kept", MaxKeys=2)
+    assert quick == long
+    assert quick["NextKeyMarker"] == "a"
     quick, long = both("list_object_versions", Bucket="kept", Prefix="a")
     assert quick == long
     (long,) = s3.get_paginator("list_object_versions").paginate(Bucket="kept")
@@ -187,6 +195,14 @@ def test_a_request_carries_no_portrait_of_the_machine(empty: LocalCloud) -> None
     empty.client("sqs").list_queues()
 
     assert [agent.split()[0] for agent in seen] == [b"winnow"]  # Powertools, where it was imported, adds its own name
+
+
+def test_a_services_addresses_are_found_once(empty: LocalCloud) -> None:
+    backend = s3_backends[empty.account]["aws"]
+
+    assert any(re.fullmatch(url, "https://kept.s3.amazonaws.com/") for url in backend.urls)
+    assert backend.urls is backend.urls
+    assert sqs_backends[empty.account][empty.region].urls is not backend.urls
 
 
 def test_a_services_names_are_found_once(empty: LocalCloud) -> None:
