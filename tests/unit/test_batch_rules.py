@@ -14,8 +14,7 @@ from winnow.errors import BadInput, ConfigError
 from winnow.loop import parse
 from winnow.selection import recheck
 from winnow.selection.arms import Choice
-from winnow.selection.fair import meet_quotas, within_minutes
-from winnow.selection.minutes import fitting
+from winnow.selection.fair import fitting, meet_quotas, within_minutes
 from winnow.selection.quotas import dispensable, exchanges, least
 from winnow.selection.recheck import suspicion, worthwhile
 from winnow.selection.synthesis import pairs

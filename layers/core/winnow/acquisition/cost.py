@@ -9,7 +9,18 @@ from winnow.acquisition.strategy import Scores
 from winnow.errors import BadInput
 
 UNKNOWN = 1.0
-"""Minutes of a record when no record's are known: any number gives the same order."""
+"""Minutes a record is expected to take when no record says."""
+
+
+def expected(minutes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Minutes (n,) with the median of what is known in place of every NaN.
+
+    >>> expected(np.array([2.0, np.nan, 6.0])).tolist(), expected(np.array([np.nan])).tolist()
+    ([2.0, 4.0, 6.0], [1.0])
+    """
+    missing = np.isnan(minutes)
+    typical = UNKNOWN if missing.all() else float(np.median(minutes[~missing]))
+    return np.where(missing, typical, minutes).astype(np.float32)
 
 
 def per_minute(scores: npt.NDArray[np.floating], minutes: npt.NDArray[np.floating]) -> Scores:
@@ -28,8 +39,7 @@ def per_minute(scores: npt.NDArray[np.floating], minutes: npt.NDArray[np.floatin
     """
     if len(minutes) != len(scores):
         raise BadInput(f"{len(scores)} scores but minutes of {len(minutes)} records; give one each", code="cost-shape")
-    missing = np.isnan(minutes)
-    wrong = np.flatnonzero(~missing & ~((minutes > 0.0) & (minutes < np.inf)))
+    wrong = np.flatnonzero(~np.isnan(minutes) & ~((minutes > 0.0) & (minutes < np.inf)))
     if wrong.size:
         raise BadInput(
             f"minutes of row {wrong[0]} are {minutes[wrong[0]]:g}; give a number above 0, or NaN where it is not known",
@@ -41,5 +51,4 @@ def per_minute(scores: npt.NDArray[np.floating], minutes: npt.NDArray[np.floatin
             f"the score of row {below[0]} is {scores[below[0]]:g}; scores by the minute must not be negative",
             code="unusable-scores",
         )
-    typical = UNKNOWN if missing.all() else float(np.median(minutes[~missing]))
-    return (scores / np.where(missing, typical, minutes)).astype(np.float32)
+    return (scores / expected(minutes)).astype(np.float32)

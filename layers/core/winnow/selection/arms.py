@@ -24,7 +24,6 @@ from winnow.selection.top_k import top_k
 UNIFORM = "uniform"
 """Strategy noted on picks that are a uniform sample; their score is the uniform key."""
 
-
 _OUTPUTS = ("probabilities", "members")
 
 

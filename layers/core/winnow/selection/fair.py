@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from winnow.errors import ConfigError
 from winnow.selection.arms import Choice, ScoredPool, ranked
-from winnow.selection.minutes import fitting
 from winnow.selection.quotas import Mask, Unmet, exchanges, least
 
 
@@ -65,3 +65,21 @@ def exchange(choices: Sequence[Choice], leaving: Mapping[str, Choice]) -> list[C
     """The choices with those named in `leaving` replaced, ranks counted anew; what comes stands behind what was there."""
     kept = [choice for choice in choices if choice.id not in leaving]
     return ranked([*kept, *(replace(choice, rank=0) for choice in leaving.values())])
+
+
+def fitting(minutes: Sequence[float], limit: float) -> list[int]:
+    """Places of the records that are taken into a batch of at most `limit` minutes, best first: what does not fit is passed over.
+
+    Their sum never exceeds the limit. Source: the greedy rule for the knapsack problem, by the order that is given.
+
+    >>> fitting([3.0, 4.0, 2.0, 1.0], 6.0)
+    [0, 2, 3]
+    """
+    if not limit > 0.0:
+        raise ConfigError(f"a batch of {limit} minutes holds nothing; raise batches.minutes")
+    taken, total = [], 0.0
+    for place, each in enumerate(minutes):
+        if total + each <= limit:
+            taken.append(place)
+            total += each
+    return taken

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from winnow import layout
+from winnow.acquisition.cost import UNKNOWN, expected
 from winnow.ports import JsonDict, Ports
 from winnow.records import SYNTHETIC, Record, to_jsonl
 from winnow.selection.arms import Choice, ScoredPool
 from winnow.selection.fair import exchange, meet_quotas, within_minutes
-from winnow.selection.minutes import UNKNOWN, expected
 from winnow.selection.quotas import PREDICTED, Mask, Unmet, dispensable, least, split
 from winnow.steps import batches, rechecks
 from winnow.steps.candidates import Candidates

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from winnow import layout
+from winnow.acquisition.cost import expected
 from winnow.loop import Loop
 from winnow.ports import JsonDict, Ports
 from winnow.records import Label
-from winnow.selection.minutes import expected
 from winnow.selection.recheck import suspicion, worthwhile
 from winnow.steps import labeled
 from winnow.steps.batches import Plan
