@@ -15,7 +15,7 @@ import pytest
 
 from tests.fakes import FakeModel, Fault, every_fault
 from tests.steps import table_walk
-from tests.steps.walk import animals, ingest, score_all, world
+from tests.steps.walk import NAMES, animals, ingest, jsonl, score_all, world
 from winnow import layout
 from winnow.loop import Acquisition, Loop, parse
 from winnow.models.predictions import Predictions
@@ -94,29 +94,12 @@ def crown(ports: Any) -> None:
 
 def stories(count: int) -> bytes:
     """Texts whose second halves differ as well."""
-    who = [
-        "ada",
-        "bob",
-        "cyd",
-        "dan",
-        "eve",
-        "fay",
-        "gus",
-        "hal",
-        "ida",
-        "joe",
-        "kim",
-        "lea",
-        "max",
-        "ned",
-        "oda",
-        "pia",
-    ]
-    lines = (
-        f"{who[n % 16]} and {who[n // 16]} went home, when {who[n * 7 % 16]} told {who[n * 3 % 11]} to stay"
-        for n in range(count)
+    return jsonl(
+        *(
+            f"{NAMES[n % 16]} and {NAMES[n // 16]} went home, when {NAMES[n * 7 % 16]} told {NAMES[n * 3 % 11]} to stay"
+            for n in range(count)
+        )
     )
-    return "".join(json.dumps({"text": line}) + "\n" for line in lines).encode()
 
 
 def built(loop: str = LOOP, body: bytes | None = None) -> tuple[Any, str, str]:
