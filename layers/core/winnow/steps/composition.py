@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -62,9 +63,8 @@ def composed(
     A batch that `covers` the pool goes by no doubt, so no label is asked again for it and nothing is made of doubtful records.
     """
     loop = ports.loop
-    place = {name: row for row, name in enumerate(columns.ids)}
-    masks = groups(rows, loop)
-    shares = dict(loop.acquisition.quotas)
+    draft = _Draft(columns, rows, taken, groups(rows, loop), ports)
+    shares, place = draft.shares, draft.place
     reasons = unknown_slices(rows, loop)
     for quota in [quota for quota in shares if bootstrap and split(quota)[0] == PREDICTED]:
         reasons[quota] = "no trained champion predicts classes yet"
@@ -72,20 +72,19 @@ def composed(
     choices = list(picked)
     if possible:
         choices, unmet = meet_quotas(
-            columns, choices, groups=masks, shares=possible, strategy=strategy, bootstrap=covers
+            columns, choices, groups=draft.masks, shares=possible, strategy=strategy, bootstrap=covers
         )
         reasons |= {one.quota: one.reason for one in unmet}
     again: dict[str, str] = {}
-    if not covers:
-        choices, again = _with_rechecks(choices, place, rows, taken, masks, shares, ports)
     made: dict[str, Record] = {}
     if not covers:
-        choices, made = _with_synthetic(choices, place, columns, rows, taken, masks, shares, ports)
+        choices, again = draft.with_rechecks(choices)
+        choices, made = draft.with_synthetic(choices)
     before = len(choices)
     limit = loop.batches.minutes
     if limit is not None:
-        typical = float(np.median(_minutes(rows))) if len(rows) else UNKNOWN
         known = _minutes(rows)
+        typical = float(np.median(known)) if len(rows) else UNKNOWN
         needed = [
             (made[choice.id].cost or typical) if choice.id in made else float(known[place[choice.id]])
             for choice in choices
@@ -94,7 +93,7 @@ def composed(
     batch = np.array([place[choice.id] for choice in choices if choice.id not in made], dtype=np.int64)
     told = []
     for quota, share in shares.items():
-        wanted, got = least(share, len(choices)), int(masks[quota][batch].sum())
+        wanted, got = least(share, len(choices)), int(draft.masks[quota][batch].sum())
         if got < wanted:
             told.append(str(Unmet(quota, wanted, got, reasons.get(quota, MINUTES))))
     never = int(too_long(rows, ports).sum())
@@ -105,6 +104,67 @@ def composed(
         choices, {name: batch for name, batch in again.items() if name in kept},
         {name: record for name, record in made.items() if name in kept}, told, full=len(choices) < before,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What the places of the active arm may be exchanged for, and the quotas that an exchange must keep."""
+
+    columns: ScoredPool
+    rows: Candidates
+    taken: Mapping[str, JsonDict]
+    masks: Mapping[str, Mask]
+    """(n,) of each quota's group."""
+    ports: Ports
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        return self.ports.loop.acquisition.quotas
+
+    @cached_property
+    def place(self) -> Mapping[str, int]:
+        """Content → row."""
+        return {name: row for row, name in enumerate(self.columns.ids)}
+
+    def with_rechecks(self, choices: list[Choice]) -> tuple[list[Choice], dict[str, str]]:
+        """The choices with those of the active arm replaced whose places are worth less than asking for a label again; of
+        what is asked again, the batch that gave the label."""
+        rows = self.rows
+        most = int(self.ports.loop.acquisition.arms.recheck * len(choices) + 1e-9)
+        found = rechecks.suspects(rows, self.taken, self.ports) if most else []
+        if not found:
+            return choices, {}
+        fresh = self._spare(choices, -rows.confidence)
+        places = rechecks.worth_more(found, fresh, rows, most=most, loop=self.ports.loop)
+        comes = {
+            str(rows.id[leaves]): Choice(str(rows.id[one.row]), "recheck", rechecks.STRATEGY, one.wrong, rank=0)
+            for leaves, one in places.items()
+        }
+        return exchange(choices, comes), {str(rows.id[one.row]): one.batch for one in places.values()}
+
+    def with_synthetic(self, choices: list[Choice]) -> tuple[list[Choice], dict[str, Record]]:
+        """The choices with the last of the active arm replaced by records made of others, and these by id."""
+        loop, rows = self.ports.loop, self.rows
+        most = int(loop.acquisition.arms.synthesis * len(choices) + 1e-9)
+        if not most:
+            return choices, {}
+        ranks = np.zeros(len(rows))
+        for choice in choices:
+            ranks[self.place[choice.id]] = choice.rank
+        leaving = self._spare(choices, -ranks)
+        made = synthesised(min(most, len(leaving)), self.columns, rows, self.taken, self.ports)
+        comes = {
+            str(rows.id[row]): Choice(record.id, SYNTHETIC, STRATEGIES[loop.task.kind], None, rank=0)
+            for row, record in zip(leaving, made, strict=False)
+        }
+        return exchange(choices, comes), {record.id: record for record in made}
+
+    def _spare(self, choices: Sequence[Choice], first: np.ndarray[tuple[int], np.dtype[np.floating]]) -> list[int]:
+        """Rows of the active arm that may leave the batch, lowest `first` (n,) first, without breaking a quota."""
+        batch = np.array([self.place[choice.id] for choice in choices], dtype=np.int64)
+        active = np.array([self.place[choice.id] for choice in choices if choice.arm == "active"], dtype=np.int64)
+        wanted = {quota: least(share, len(choices)) for quota, share in self.shares.items()}
+        return dispensable(self.masks, wanted, batch=batch, order=active[np.argsort(first[active], kind="stable")])
 
 
 def write_synthetic(name: str, batch: Composed, ports: Ports) -> list[batches.Choice]:
@@ -126,67 +186,3 @@ def write_synthetic(name: str, batch: Composed, ports: Ports) -> list[batches.Ch
 
 def _minutes(rows: Candidates) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return expected(np.full(len(rows), np.nan, dtype=np.float32) if rows.minutes is None else rows.minutes)
-
-
-def _with_rechecks(
-    choices: list[Choice],
-    place: Mapping[str, int],
-    rows: Candidates,
-    taken: Mapping[str, JsonDict],
-    masks: Mapping[str, Mask],
-    shares: Mapping[str, float],
-    ports: Ports,
-) -> tuple[list[Choice], dict[str, str]]:
-    """The choices with those of the active arm replaced whose places are worth less than asking for a label again."""
-    most = int(ports.loop.acquisition.arms.recheck * len(choices) + 1e-9)
-    found = rechecks.suspects(rows, taken, ports) if most else []
-    if not found:
-        return choices, {}
-    fresh = _spare(choices, place, -rows.confidence, masks, shares)
-    places = rechecks.worth_more(found, fresh, rows, most=most, loop=ports.loop)
-    comes = {
-        str(rows.id[leaves]): Choice(str(rows.id[one.row]), "recheck", rechecks.STRATEGY, one.wrong, rank=0)
-        for leaves, one in places.items()
-    }
-    return exchange(choices, comes), {str(rows.id[one.row]): one.batch for one in places.values()}
-
-
-def _with_synthetic(
-    choices: list[Choice],
-    place: Mapping[str, int],
-    columns: ScoredPool,
-    rows: Candidates,
-    taken: Mapping[str, JsonDict],
-    masks: Mapping[str, Mask],
-    shares: Mapping[str, float],
-    ports: Ports,
-) -> tuple[list[Choice], dict[str, Record]]:
-    """The choices with the last of the active arm replaced by records made of others."""
-    most = int(ports.loop.acquisition.arms.synthesis * len(choices) + 1e-9)
-    if not most:
-        return choices, {}
-    ranks = np.zeros(len(rows))
-    for choice in choices:
-        ranks[place[choice.id]] = choice.rank
-    leaving = _spare(choices, place, -ranks, masks, shares)
-    made = synthesised(min(most, len(leaving)), columns, rows, taken, ports)
-    strategy = STRATEGIES[ports.loop.task.kind]
-    comes = {
-        str(rows.id[row]): Choice(record.id, SYNTHETIC, strategy, None, rank=0)
-        for row, record in zip(leaving, made, strict=False)
-    }
-    return exchange(choices, comes), {record.id: record for record in made}
-
-
-def _spare(
-    choices: Sequence[Choice],
-    place: Mapping[str, int],
-    first: np.ndarray[tuple[int], np.dtype[np.floating]],
-    masks: Mapping[str, Mask],
-    shares: Mapping[str, float],
-) -> list[int]:
-    """Rows of the active arm that may leave the batch, lowest `first` (n,) first, without breaking a quota."""
-    batch = np.array([place[choice.id] for choice in choices], dtype=np.int64)
-    active = np.array([place[choice.id] for choice in choices if choice.arm == "active"], dtype=np.int64)
-    wanted = {quota: least(share, len(choices)) for quota, share in shares.items()}
-    return dispensable(masks, wanted, batch=batch, order=active[np.argsort(first[active], kind="stable")])
