@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from winnow.models.doubt import auroc, doubt
 from winnow.models.evaluation import calibration_error
 from winnow_cli.doctor import findings
 from winnow_cli.doctor.findings import Finding, Verdict
@@ -98,12 +97,12 @@ def learned(problem: Problem, teach: Teach, *, test_from: int | None, bought: in
                 assert said.members is not None
                 wide = said.members[rest].astype(np.float64).std(axis=1)
                 wrong = np.abs(said.prediction[rest] - truth)
-                aurocs.append(auroc(wide, wrong > np.median(wrong)))
+                large = wrong > np.median(wrong)
+                aurocs.append(auroc(wide[large], wide[~large]))
             else:
                 probabilities = said.probabilities[rest]
                 errors.append(calibration_error(probabilities, truth))
-                two = np.sort(probabilities, axis=1)[:, -2:]
-                aurocs.append(auroc(two[:, 0] - two[:, 1], probabilities.argmax(axis=1) != truth))
+                aurocs.append(doubt(probabilities, truth).auroc)
     bar.close()
     known = [one for one in aurocs if one is not None]
     what = "the committee's spread" if regression else "a small margin"
@@ -114,20 +113,6 @@ def learned(problem: Problem, teach: Teach, *, test_from: int | None, bought: in
         findings.slope(levels, table.mean(axis=0).tolist(), gain, measure=problem.measure),
     ]
     return ([findings.calibration(float(np.mean(errors)), labels=levels[-1])] if errors else []) + found
-
-
-def auroc(scores: npt.NDArray[Any], positives: npt.NDArray[np.bool_]) -> float | None:
-    """Chance that a positive has a higher score than a negative, ties counted half; None without one of the two.
-
-    >>> auroc(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))
-    0.875
-    """
-    count = int(positives.sum())
-    if not 0 < count < len(positives):
-        return None
-    _, place, repeats = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(repeats) - (repeats - 1) / 2.0)[place]
-    return float((ranks[positives].sum() - count * (count + 1) / 2.0) / (count * (len(positives) - count)))
 
 
 def summary(said: Verdict, found: Sequence[Finding]) -> str:

@@ -64,11 +64,17 @@ def doubt(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.intege
     wrong = probabilities.argmax(axis=1) != labels
     best = np.partition(probabilities, -2, axis=1)
     unsure = best[:, -2] - best[:, -1]
-    return Doubt(int(wrong.sum()), int((~wrong).sum()), _auroc(unsure[wrong], unsure[~wrong]))
+    return Doubt(int(wrong.sum()), int((~wrong).sum()), auroc(unsure[wrong], unsure[~wrong]))
 
 
-def _auroc(higher: npt.NDArray[np.floating], lower: npt.NDArray[np.floating]) -> float | None:
-    """Probability that one of `higher` is above one of `lower`, ties counted half (Mann and Whitney 1947)."""
+def auroc(higher: npt.NDArray[np.floating], lower: npt.NDArray[np.floating]) -> float | None:
+    """Probability that one of `higher` (n,) is above one of `lower` (m,), ties counted half; None where one is empty.
+
+    Source: Mann and Whitney, On a Test of Whether one of Two Random Variables is Stochastically Larger than the Other, 1947.
+
+    >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1]))
+    0.875
+    """
     if not len(higher) or not len(lower):
         return None
     ordered = np.sort(lower)
