@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from winnow_cli.errors import InvariantError, UsageError
@@ -59,6 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
 Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+def _later(module: str, function: str = "run") -> Callable[[argparse.Namespace], int]:
+    """A function of a module of this package, which is imported when it is called."""
+    return lambda given: int(getattr(import_module(f"winnow_cli.{module}"), function)(given))
+
+
 def _demo(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
@@ -82,13 +88,7 @@ def _demo(commands: Commands) -> None:
     demo.add_argument("--poison", action=drill, help="one round is answered by spammers (default: without --data)")
     demo.add_argument("--skew", action=drill, help="one challenger is served wrongly (default: without --data)")
     demo.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    demo.set_defaults(run=_run_demo)
-
-
-def _run_demo(given: argparse.Namespace) -> int:
-    from winnow_cli.demo.command import run
-
-    return run(given)
+    demo.set_defaults(run=_later("demo.command"))
 
 
 def _labeled(parser: argparse.ArgumentParser, *, more: str = "") -> None:
@@ -133,13 +133,7 @@ def _doctor(commands: Commands) -> None:
     doctor.add_argument("--budget", type=float, metavar="MONEY", help="what may be spent on labels in all")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
     _cached(doctor)
-    doctor.set_defaults(run=_run_doctor)
-
-
-def _run_doctor(given: argparse.Namespace) -> int:
-    from winnow_cli.doctor.command import run_command
-
-    return run_command(given)
+    doctor.set_defaults(run=_later("doctor.command", "run_command"))
 
 
 def _simulate(commands: Commands) -> None:
@@ -180,13 +174,7 @@ def _simulate(commands: Commands) -> None:
     simulate.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     _cached(simulate)
     simulate.add_argument("--fresh", action="store_true", help="forget trials that were finished before")
-    simulate.set_defaults(run=_run_simulate)
-
-
-def _run_simulate(given: argparse.Namespace) -> int:
-    from winnow_cli.simulate.command import run_command
-
-    return run_command(given)
+    simulate.set_defaults(run=_later("simulate.command", "run_command"))
 
 
 def _cached(parser: argparse.ArgumentParser) -> None:
@@ -214,26 +202,14 @@ def _local(commands: Commands) -> None:
     up.add_argument("--template", type=Path, help="template to deploy (default: the one of this repository)")
     _stack(up)
     up.add_argument("--empty", action="store_true", help="deploy nothing: `sam deploy` will")
-    up.set_defaults(run=_run_local_up)
-
-
-def _run_local_up(given: argparse.Namespace) -> int:
-    from winnow_cli.local import up
-
-    return up(given)
+    up.set_defaults(run=_later("local", "up"))
 
 
 def _status(commands: Commands) -> None:
     status = commands.add_parser("status", help="what the loop is doing: ledger, invariants, champion, batches")
     status.add_argument("--json", action="store_true", help="print one JSON document")
     _stack(status)
-    status.set_defaults(run=_run_status)
-
-
-def _run_status(given: argparse.Namespace) -> int:
-    from winnow_cli.status import run
-
-    return run(given)
+    status.set_defaults(run=_later("status"))
 
 
 def _select(commands: Commands) -> None:
@@ -242,13 +218,7 @@ def _select(commands: Commands) -> None:
         "--anyway", action="store_true", help="also where the next labels are not worth budget.gain_worth_usd"
     )
     _stack(select)
-    select.set_defaults(run=_run_select)
-
-
-def _run_select(given: argparse.Namespace) -> int:
-    from winnow_cli.select import run
-
-    return run(given)
+    select.set_defaults(run=_later("select"))
 
 
 def _strategies(commands: Commands) -> None:
@@ -256,13 +226,7 @@ def _strategies(commands: Commands) -> None:
         "strategies", help="which strategies and selectors there are, with needs, cost and source"
     )
     strategies.add_argument("--json", action="store_true", help="print one JSON document")
-    strategies.set_defaults(run=_run_strategies)
-
-
-def _run_strategies(given: argparse.Namespace) -> int:
-    from winnow_cli.strategies import run
-
-    return run(given)
+    strategies.set_defaults(run=_later("strategies"))
 
 
 def _config(commands: Commands) -> None:
@@ -279,7 +243,7 @@ def _config(commands: Commands) -> None:
     push = actions.add_parser("push", help="check a loop file and make it the stack's")
     push.add_argument("file", type=Path, metavar="FILE")
     _stack(push)
-    push.set_defaults(run=_run_push)
+    push.set_defaults(run=_later("config", "push"))
 
 
 def _run_check(given: argparse.Namespace) -> int:
@@ -292,12 +256,6 @@ def _run_explain(given: argparse.Namespace) -> int:
     from winnow_cli.config import explain
 
     return explain(given.field)
-
-
-def _run_push(given: argparse.Namespace) -> int:
-    from winnow_cli.config import push
-
-    return push(given)
 
 
 def _put(commands: Commands) -> None:
@@ -313,13 +271,7 @@ def _put(commands: Commands) -> None:
         "--check", action=argparse.BooleanOptionalAction, default=True, help="look at the files first (default: yes)"
     )
     _stack(put)
-    put.set_defaults(run=_run_put)
-
-
-def _run_put(given: argparse.Namespace) -> int:
-    from winnow_cli.pool import put
-
-    return put(given)
+    put.set_defaults(run=_later("pool", "put"))
 
 
 def _import(commands: Commands) -> None:
@@ -334,15 +286,9 @@ def _import(commands: Commands) -> None:
     encoder.add_argument("folder", type=Path, metavar="DIR", help="the folder")
     encoder.add_argument("--name", help="what loop.yaml calls it (default: the folder's name)")
     _stack(encoder)
-    encoder.set_defaults(run=_run_import_encoder)
+    encoder.set_defaults(run=_later("importing_encoder"))
     _import_labels(actions)
     _import_model(actions)
-
-
-def _run_import_encoder(given: argparse.Namespace) -> int:
-    from winnow_cli.importing_encoder import run
-
-    return run(given)
 
 
 def _import_labels(actions: Commands) -> None:
@@ -359,13 +305,7 @@ def _import_labels(actions: Commands) -> None:
     )
     labels.add_argument("--dry-run", action="store_true", help="say what is found and upload nothing")
     _provenance(labels)
-    labels.set_defaults(run=_run_import_labels)
-
-
-def _run_import_labels(given: argparse.Namespace) -> int:
-    from winnow_cli.importing_labels import run
-
-    return run(given)
+    labels.set_defaults(run=_later("importing_labels"))
 
 
 def _import_model(actions: Commands) -> None:
@@ -381,13 +321,7 @@ def _import_model(actions: Commands) -> None:
     )
     model.add_argument("--dry-run", action="store_true", help="check it and change nothing")
     _provenance(model)
-    model.set_defaults(run=_run_import_model)
-
-
-def _run_import_model(given: argparse.Namespace) -> int:
-    from winnow_cli.importing_model import run
-
-    return run(given)
+    model.set_defaults(run=_later("importing_model"))
 
 
 def _provenance(parser: argparse.ArgumentParser) -> None:
@@ -415,13 +349,7 @@ def _export(commands: Commands) -> None:
     )
     export.add_argument("--json", action="store_true", help="print one JSON document")
     _stack(export)
-    export.set_defaults(run=_run_export)
-
-
-def _run_export(given: argparse.Namespace) -> int:
-    from winnow_cli.export import run
-
-    return run(given)
+    export.set_defaults(run=_later("export"))
 
 
 def _stack(parser: argparse.ArgumentParser) -> None:
