@@ -14,9 +14,6 @@ from winnow.selection.arms import ArmPolicy, Choice, ScoredPool, divide, plan_ar
 
 POLICY = ArmPolicy("margin", "margin_kmeans", control=0.2, evaluation_target=30, evaluation_share=0.4)
 
-SERVED = [name for name in SELECTORS if SELECTORS[name].needs <= {"scores", "embedding"}]
-"""Selectors that work with the columns of the candidates here."""
-
 
 def make_pool(n: int, *, seed: int = 0, dim: int = 4, copies: int = 1, **columns: Any) -> ScoredPool:
     rng = np.random.default_rng(seed)
@@ -110,7 +107,7 @@ class TestDivide:
         assert places["evaluation"] <= max(0, 30 - labeled)
 
 
-@pytest.mark.parametrize("selector", sorted(SERVED))
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
 @pytest.mark.parametrize("bootstrap", [False, True])
 class TestEveryBatch:
     """What holds whatever the selector and the phase."""
