@@ -30,6 +30,10 @@ Encoder = tuple[EncoderCard, dict[str, bytes]]
 """An encoder's card and its files by name."""
 
 
+COMPETITORS = ["margin+margin_kmeans", "entropy+margin_kmeans"]
+"""They make the digits' active arm by turns, so that the report has weights and a regret to show."""
+
+
 def batch_size(data: LabeledData, *, asked: int | None = None) -> int:
     """Records in a batch: enough that a round can teach every class something, at most a fifth of the pool."""
     if asked is not None:
@@ -52,7 +56,7 @@ def loop_file(
             "classes": list(data.classes), "rare_classes": list(data.rare), "positive_class": data.positive,
         },
         "acquisition": {
-            "strategy": "margin" if data.classes else "variance", "selector": "margin_kmeans", "cold_start": "kmeans",
+            "competing": COMPETITORS if drilled else [],
             "candidates_per_object": min(20_000, max(1000, 10 * batch)),
             "arms": {
                 "control": 0.15, "rare": 0.05 if data.rare else 0.0, "evaluation_target": evaluation,
