@@ -13,7 +13,7 @@ from winnow.selection import SELECTORS, Pool, select
 from winnow.selection.duplicates import suppress_near_duplicates
 
 ROWS, DIMENSIONS, CLASSES, MEMBERS = 100_000, 64, 10, 4
-TAKEN = 400
+TAKEN = 200
 REPEATS = 2
 _SHORT_MS = 30.0
 """What takes less is repeated ten times as often: a busy machine disturbs it more."""

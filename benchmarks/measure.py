@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,31 +48,6 @@ class Result:
         return {**asdict(self), "ratio": self.ratio, "verdict": self.verdict}
 
 
-def in_turn(
-    ours: Mapping[str, Callable[[], object]],
-    reference: Callable[[], object],
-    *,
-    called: str,
-    note: str = "",
-    limits: Mapping[str, float] | None = None,
-    repeats: int = 9,
-) -> list[Result]:
-    """All run once to warm up (unless once is all), then `repeats` times in turn; the medians of CPU time count.
-
-    So each finds the processor's caches as another left them, the reference too.
-    """
-    acts = [*ours.values(), reference]
-    if repeats > 1:
-        for act in acts:
-            act()
-    taken = [[milliseconds(act) for act in acts] for _ in range(repeats)]
-    *medians, theirs = (statistics.median(times) for times in zip(*taken, strict=True))
-    return [
-        Result(name, called, median, theirs, limit=(limits or {}).get(name), note=note)
-        for name, median in zip(ours, medians, strict=True)
-    ]
-
-
 def against(
     name: str,
     ours: Callable[[], object],
@@ -83,9 +58,13 @@ def against(
     limit: float | None = None,
     repeats: int = 9,
 ) -> Result:
-    """One way against a reference, `in_turn`."""
-    limits = {} if limit is None else {name: limit}
-    return in_turn({name: ours}, reference, called=called, note=note, limits=limits, repeats=repeats)[0]
+    """Both run once to warm up (unless once is all), then `repeats` times in turn; the medians of CPU time count."""
+    if repeats > 1:
+        ours()
+        reference()
+    taken = [(milliseconds(ours), milliseconds(reference)) for _ in range(repeats)]
+    median, theirs = (statistics.median(times) for times in zip(*taken, strict=True))
+    return Result(name, called, median, theirs, limit=limit, note=note)
 
 
 def milliseconds(act: Callable[[], object]) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.measure import Result, against, in_turn
+from benchmarks.measure import Result, against
 from winnow.acquisition import STRATEGIES
 from winnow.models.predictions import Predictions
 from winnow.records import from_jsonl, to_jsonl
@@ -41,14 +41,15 @@ def _uncertainty(rng: np.random.Generator) -> Iterator[Result]:
     for rows, classes in SHAPES:
         given = Predictions(softmax(rows, classes, rng=rng), np.empty((rows, 0), dtype=np.float32))
         room = np.empty_like(given.probabilities)
-        asked = [one for one in STRATEGIES.values() if one.needs == {"probabilities"}]
-        names = {one.name: f"{one.name}, {rows} x {classes}" for one in asked}
-        yield from in_turn(
-            {names[one.name]: partial(one.score, given, rng) for one in asked},
-            partial(np.copyto, room, given.probabilities),
-            called="a copy of the probabilities",
-            limits={names[one.name]: LIMITS[one.name, classes] for one in asked if (one.name, classes) in LIMITS},
-        )
+        for name, one in STRATEGIES.items():
+            if one.needs == {"probabilities"}:
+                yield against(
+                    f"{name}, {rows} x {classes}",
+                    partial(one.score, given, rng),
+                    partial(np.copyto, room, given.probabilities),
+                    called="a copy of the probabilities",
+                    limit=LIMITS.get((name, classes)),
+                )
 
 
 def softmax(rows: int, classes: int, *, rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -13,12 +13,12 @@ UNKNOWN = 1.0
 
 
 def expected(minutes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Minutes (n,) with the median of what is known in place of every NaN.
+    """Minutes (n,) with the median of what is known in place of every NaN or infinite one.
 
     >>> expected(np.array([2.0, np.nan, 6.0])).tolist(), expected(np.array([np.nan])).tolist()
     ([2.0, 4.0, 6.0], [1.0])
     """
-    missing = np.isnan(minutes)
+    missing = ~np.isfinite(minutes)
     typical = UNKNOWN if missing.all() else float(np.median(minutes[~missing]))
     return np.where(missing, typical, minutes).astype(np.float32)
 

@@ -7,8 +7,6 @@ memory costs more than the arithmetic.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +14,8 @@ from winnow.acquisition.strategy import Scores, Strategy
 
 _BLOCK_BYTES = 512 << 10
 """Small enough for a second-level cache beside its scratch, large enough to outweigh the calls to numpy."""
+_LINE = 16
+"""float32 in a line of the cache: columns that begin with one are read a line at a time, others two."""
 _PIECES = {1: np.float32, 2: np.complex64, 4: np.complex128}
 """The type that carries so many neighbouring float32 in one piece."""
 
@@ -29,21 +29,25 @@ class _Turned:
 
     Turning costs by the piece moved, so `lanes` neighbouring classes travel in one; a column then holds that many numbers
     for each row in turn, and classes that fill no piece are left as they lie. Lanes are united by what lies `steps` ahead,
-    which leaves every row's answer in its first lane, and nothing of use in the others.
+    which leaves every row's answer in its first lane, and nothing of use in the others. All that is worked with
+    is these columns and two spare ones before them: what is not touched need not be in the cache.
     """
 
     def __init__(self, rows: int, classes: int) -> None:
         self.lanes = 4 if classes >= 16 else 2 if classes >= 4 else 1
         self.steps = (1, 2)[: self.lanes // 2]
         self.whole = classes - classes % self.lanes
-        self._room: npt.NDArray[Any] = np.empty((self.whole // self.lanes, rows), dtype=_PIECES[self.lanes])
+        columns, length = 2 + self.whole // self.lanes, -(-rows // _LINE) * _LINE * self.lanes
+        room = np.empty(columns * length + _LINE, dtype=np.float32)
+        first = -room.ctypes.data // room.itemsize % _LINE
+        self._room = room[first : first + columns * length].reshape(columns, length)
 
     def columns(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(classes // lanes, rows x lanes) of a C-contiguous block (rows, classes), to be written over."""
-        rows = len(block)
-        pieces = block[:, : self.whole].view(self._room.dtype)
-        np.copyto(self._room[:, :rows], pieces.T)
-        return self._room.view(np.float32)[:, : rows * self.lanes]
+        """(2 + classes // lanes, rows x lanes) of a C-contiguous block (rows, classes), to be written over."""
+        room = self._room[:, : len(block) * self.lanes]
+        piece = _PIECES[self.lanes]
+        np.copyto(room[2:].view(piece), block[:, : self.whole].view(piece).T)
+        return room
 
 
 def least_confidence(probabilities: npt.NDArray[np.floating]) -> Scores:
@@ -58,11 +62,10 @@ def least_confidence(probabilities: npt.NDArray[np.floating]) -> Scores:
     out = np.empty(n, dtype=np.float32)
     rows = min(n, _block_rows(classes))
     turned = _Turned(rows, classes)
-    room = np.empty((2, rows * turned.lanes), dtype=np.float32)
     for start in range(0, n, rows or 1):
         block = np.ascontiguousarray(probabilities[start : start + rows], dtype=np.float32)
-        largest, spare = room[:, : len(block) * turned.lanes]
-        turned.columns(block).max(axis=0, out=largest)
+        largest, spare = (columns := turned.columns(block))[:2]
+        columns[2:].max(axis=0, out=largest)
         for step in turned.steps:
             np.maximum(largest[:-step], largest[step:], out=spare[:-step])
             largest, spare = spare, largest
@@ -87,14 +90,12 @@ def margin(probabilities: npt.NDArray[np.floating]) -> Scores:
     out = np.empty(n, dtype=np.float32)
     rows = min(n, _block_rows(classes))
     turned = _Turned(rows, classes)
-    room = np.empty((4, rows * turned.lanes), dtype=np.float32)
     for start in range(0, n, rows or 1):
         block = np.ascontiguousarray(probabilities[start : start + rows], dtype=np.float32)
-        columns = turned.columns(block)
-        first, second, loser, spare = room[:, : columns.shape[1]]
-        np.maximum(columns[0], columns[-1], out=first)
-        np.minimum(columns[0], columns[-1], out=second)
-        for column in columns[1:-1]:
+        first, spare, second, *others, loser = turned.columns(block)
+        np.maximum(second, loser, out=first)
+        np.minimum(second, loser, out=second)
+        for column in others:
             np.minimum(first, column, out=loser)
             np.maximum(second, loser, out=second)
             np.maximum(first, column, out=first)
