@@ -8,15 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import pools
-from benchmarks.measure import Result, against, milliseconds
+from benchmarks.measure import Result, against, milliseconds, often
 from winnow.selection import SELECTORS, Pool, select
 from winnow.selection.duplicates import suppress_near_duplicates
 
 ROWS, DIMENSIONS, CLASSES, MEMBERS = 100_000, 64, 10, 4
 TAKEN = 200
 REPEATS = 2
-_SHORT_MS = 30.0
-"""What takes less is repeated ten times as often: a busy machine disturbs it more."""
 LIMIT = 2.6
 """Twice, and what a cache that is outgrown and a busy machine add."""
 
@@ -48,8 +46,7 @@ def _time(name: str, some: Pool, k: int) -> float:
     def run() -> None:
         select(name, replace(some), k, rng=np.random.default_rng(0))  # a copy has cached nothing yet
 
-    once = milliseconds(run)
-    return min(milliseconds(run) for _ in range(REPEATS if once > _SHORT_MS else 10 * REPEATS))
+    return min(milliseconds(run) for _ in range(often(REPEATS, milliseconds(run))))
 
 
 def _grown(name: str, more: float, once: float, *, called: str) -> Result:

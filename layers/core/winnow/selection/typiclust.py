@@ -11,7 +11,7 @@ from winnow.selection.selector import Indices, Pool, Selector
 _NEIGHBORS = 20
 _TINY = 5
 """Clusters of this many records or fewer are outliers."""
-_SAMPLE = 1024
+_SAMPLE = 512
 """In a larger cluster, records are compared with this many others first and only the densest half of as many with all."""
 
 
@@ -20,7 +20,7 @@ def typiclust(embedding: Vectors, k: int, *, rng: np.random.Generator, labeled: 
 
     Clusters with the fewest labeled records come first, of these the largest; those of five records or fewer do not
     count unless all are so. Typicality is the inverse of the mean distance to the 20 nearest in the cluster (to half of
-    a smaller one). Clusters of more than 1,024 records rank their records against a sample of them first.
+    a smaller one). Clusters of more than 512 records rank their records against a sample of them first.
 
     Source: Hacohen, Dekel and Weinshall, Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets,
     2022; the constants are those of its code.
