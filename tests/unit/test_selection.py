@@ -516,3 +516,27 @@ def test_a_stratified_sample_of_copies_and_zero_scores() -> None:
     rows = stratified(same, 7, rng=np.random.default_rng(0), scores=np.zeros(7, np.float32))
 
     assert sorted(rows.tolist()) == list(range(7))
+
+
+def test_strata_that_have_their_share_of_labels_are_asked_nothing() -> None:
+    # Five of a line's eight parts hold the 20 labeled records, four each: with 12 more each part gets its four.
+    line = np.linspace(0, 1, 800, endpoint=False, dtype=np.float32)[:, None]
+    full = np.repeat([0, 2, 3, 5, 7], 4)
+    labeled = ((full + np.tile([0.1, 0.35, 0.6, 0.85], 5)) / 8).astype(np.float32)[:, None]
+
+    for seed in range(5):
+        rows = stratified(line, 12, rng=np.random.default_rng(seed), labeled=labeled)
+        assert np.bincount(rows // 100, minlength=8).tolist() == [0, 4, 0, 0, 4, 0, 4, 0]
+
+
+def test_a_stratified_sample_is_whole_whatever_is_labeled() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        n, labeled, dim, places = (int(most) for most in rng.integers((1, 0, 1, 0), (60, 80, 4, 70)))
+        points, known = (rng.integers(0, 5, (rows, dim)).astype(np.float32) for rows in (n, labeled))
+        scores = (rng.random(n) * rng.integers(0, 2)).astype(np.float32)
+
+        rows = stratified(points, places, rng=rng, scores=scores, labeled=known)
+
+        assert len(rows) == len(set(rows.tolist())) == min(places, n)
+        assert set(rows.tolist()) <= set(range(n))
