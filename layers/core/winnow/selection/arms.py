@@ -86,7 +86,7 @@ class ScoredPool:
     excluded: npt.NDArray[np.bool_] | None = None
     """(n,) True where a record is reserved, labeled or otherwise not to be asked."""
     labeled: Floats | None = None
-    """(m, dim) embeddings of labeled train records, which coverage need not repeat."""
+    """(m, dim) embeddings of labeled train records, which selectors need not repeat."""
     probabilities: Floats | None = None
     """(n, classes), for selectors that need them."""
     members: Floats | None = None
@@ -94,19 +94,8 @@ class ScoredPool:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        columns = (
-            "roles",
-            "keys",
-            "clusters",
-            "scores",
-            "embedding",
-            "predicted",
-            "confidence",
-            "worth",
-            "excluded",
-            *_OUTPUTS,
-        )
-        for name in columns:
+        columns = ("roles", "keys", "clusters", "scores", "embedding", "predicted", "confidence", "worth", "excluded")
+        for name in (*columns, *_OUTPUTS):
             column = getattr(self, name)
             if column is not None and len(column) != n:
                 raise BadInput(f"{n} candidate ids but {len(column)} {name}", code="candidates-shape")
