@@ -14,7 +14,7 @@ from winnow.selection.duplicates import suppress_near_duplicates
 
 ROWS, DIMENSIONS, CLASSES, MEMBERS = 100_000, 64, 10, 4
 TAKEN = 200
-REPEATS = 2
+REPEATS = 5
 LIMIT = 2.6
 """Twice, and what a cache that is outgrown and a busy machine add."""
 
